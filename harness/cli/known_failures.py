@@ -39,7 +39,7 @@ def run(arguments: Namespace) -> int:
         write_text_whole(file, new.text)
     except OSError as error:
         raise CommandError(f"{file}: cannot be written: {error.strerror or error}") from error
-    print(f"{file}: {new.kept} kept, {new.taken_out} removed, {new.added} added")
+    print(f"{file}: {new.kept} kept, {new.removed} removed, {new.added} added")
     if new.added:
         print("now write a reason for each added entry: the link to an issue, and a sentence")
     return 0

@@ -1,1 +1,1 @@
-"""The pytest plugin: suites are collected as tests, run with the engine under test, and reported."""
+"""The pytest plugin: it collects suites as tests, runs them on the engine under test, and writes reports."""

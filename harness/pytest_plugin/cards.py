@@ -31,7 +31,7 @@ def on_card(item: CaseItem) -> bool:
 
 
 class CardsHere:
-    """A pytest plugin for runs without isolation: leases cards once, for all tests of this process."""
+    """A pytest plugin for runs without isolation: leases cards once for all tests of this process."""
 
     def __init__(self) -> None:
         self._lease: Lease | None = None
@@ -52,7 +52,7 @@ class CardsHere:
 
     @pytest.hookimpl(trylast=True)
     def pytest_unconfigure(self) -> None:
-        """Release the cards. The engines have been closed before."""
+        """Release the cards, after another hook has closed the engines."""
         if self._lease is not None:
             self._lease.release()
 

@@ -1,4 +1,4 @@
-"""Run cases in another process, or repeat them after a failure, in place of pytest's own run protocol."""
+"""Replace pytest's own run protocol for cases, to run them in another process, or to repeat them after a failure."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,16 +9,16 @@ from harness.pytest_plugin.items import CaseItem
 from harness.pytest_plugin.results import ATTEMPTS, FIRST_FAILURE
 
 Run = Callable[[CaseItem, pytest.Item | None], Sequence[pytest.TestReport]]
-"""Type of a function that runs a case and returns its reports of setup, call and teardown.
+"""Type of a function that runs a case and returns pytest's reports of its setup, call and teardown.
 
-It also tears down the fixtures that the next item does not need.
+The second argument is the item that runs next. The function tears down the fixtures that this item does not need.
 """
 
 
 class CaseProtocol:
     """A pytest plugin in every process that runs tests: runs cases with ``run``, and repeats those that fail.
 
-    ``retries`` is how often a failed case is repeated at most.
+    ``retries`` is the maximum number of repetitions of a failed case.
     """
 
     def __init__(self, run: Run, retries: int) -> None:
@@ -39,8 +39,8 @@ class CaseProtocol:
     def _with_retries(self, item: CaseItem, nextitem: pytest.Item | None) -> Sequence[pytest.TestReport]:
         """Run a case, and repeat it until it passes or there are no retries left. Return the reports of one attempt.
 
-        If the case passes at last, these are the reports of the attempt that passed, with the text of the first failure
-        attached. Otherwise they are those of the first attempt.
+        If the case passes, they are the reports of the attempt that passed, with the text of the first failure
+        attached. Otherwise they are the reports of the first attempt.
         """
         item.announce()
         first = self._run(item, nextitem)

@@ -1,4 +1,4 @@
-"""Links among suites: each file is collected once, no folder within itself, and a dangling link is an error."""
+"""Symbolic links to suites: collect each file and folder only once, and report a link without a target as an error."""
 
 import os
 from collections.abc import Generator, Iterable
@@ -13,18 +13,18 @@ from spyre_cb.look import dangling_links, is_loop
 from spyre_cb.naming import named_key
 
 _seen_key = pytest.StashKey[dict[str, Path]]()
-"""The path by which each suite of this session was collected, by its real path."""
+"""The path by which each suite of this session was collected. The key is the path without symbolic links."""
 
 
 def is_new(config: pytest.Config, file: Path) -> bool:
-    """Return whether a suite was not collected by another path. A file on the command line is always new."""
+    """Return whether a suite was not yet collected by another path. A file on the command line is always new."""
     seen = config.stash.setdefault(_seen_key, {})
     real = os.path.realpath(file) if file.exists() else f"{os.path.realpath(file.parent)}/{file.name}"
     return str(file) in config.stash[named_key].files or seen.setdefault(real, file) == file
 
 
 class DanglingLink(pytest.File):
-    """A link to a suite that does not exist."""
+    """A collector for a symbolic link to a suite that does not exist. It reports an error."""
 
     def collect(self) -> Iterable[pytest.Item]:
         raise ValueError(dangling(self.path))
@@ -34,7 +34,7 @@ class DanglingLink(pytest.File):
 
 
 class Links:
-    """pytest plugin in every process that collects."""
+    """A pytest plugin in every process that collects tests: skips loops of links, and reports dangling links."""
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_ignore_collect(self, collection_path: Path) -> bool | None:

@@ -1,6 +1,7 @@
-"""Find out which tests each part of a run has, for the header of the results file, and leave out what has a result.
+"""Determine the plan of a run, for the header of the results file, and deselect tests that have a result already.
 
-With xdist, only workers collect tests. They write the plan to a file, which the controller reads.
+The plan says which tests each part of the run has. With xdist, only workers collect tests. They write the plan to a
+file, which the controller reads.
 """
 
 import json
@@ -24,7 +25,7 @@ _FILE = "plan.json"
 
 
 def earlier_for(config: pytest.Config) -> Earlier:
-    """Return what xdist's controller says of the earlier run to this worker."""
+    """Return the tests of the earlier run that xdist's controller has sent to this worker."""
     worker: Any = config
     kept, killed = worker.workerinput[_EARLIER]
     return Earlier(frozenset(kept), frozenset(killed))
@@ -33,7 +34,7 @@ def earlier_for(config: pytest.Config) -> Earlier:
 class Planning:
     """A pytest plugin in every process that collects tests, and on xdist's controller.
 
-    ``planned`` is called with the plan once it is known, on the controller, before the first test runs.
+    ``planned`` is called with the plan, on the controller and before the first test runs. It is None in workers.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class Planning:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Deselect the tests that have a result, and move those to the end that ran when an earlier run was killed."""
+        """Deselect tests that have a result, and move those to the end that were running when a run was killed."""
         self._parts = self._sharding.parts if self._sharding else [[item.nodeid for item in items]]
         out = [item for item in items if item.nodeid in self._earlier.kept]
         if out:
@@ -58,17 +59,17 @@ class Planning:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Tell the plan to the controller. This must happen before xdist reports that this worker has collected."""
+        """Send the plan to the controller, before xdist reports to it that this worker has collected the tests."""
         if self._config.option.collectonly:
             return
-        # Other plugins, as for ``--lf``, may have left out tests since.
+        # Other plugins may have deselected more tests since, for example with ``--lf``.
         here = {item.nodeid for item in session.items} | self._earlier.kept
         mine = self._sharding.wanted.number - 1 if self._sharding else 0
         self._parts[mine] = [test for test in self._parts[mine] if test in here]
         plan = Plan(tuple(map(tuple, self._parts)), self._config.stash[settings_key].digests)
         worker = getattr(self._config, "workerinput", None)
         if worker is None:
-            self._told(plan)
+            self._report_plan(plan)
             return
         draft = Path(worker[_FOLDER], worker["workerid"])
         draft.write_text(json.dumps(plan.as_data()), encoding="utf-8")
@@ -87,9 +88,9 @@ class Planning:
         if self._planned is not None and file.exists():
             plan = plan_from(json.loads(file.read_text(encoding="utf-8")))
             assert plan is not None
-            self._told(plan)
+            self._report_plan(plan)
 
-    def _told(self, plan: Plan) -> None:
+    def _report_plan(self, plan: Plan) -> None:
         planned, self._planned = self._planned, None
         self._parts = [list(part) for part in plan.parts]
         if planned is not None:
@@ -97,7 +98,7 @@ class Planning:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Count a run as successful if there are tests, but none were left for it."""
+        """Let a run pass if it has tests, but all of them have results already or are in other parts."""
         is_controller = not hasattr(self._config, "workerinput")
         if is_controller and session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and any(self._parts):
             session.exitstatus = pytest.ExitCode.OK

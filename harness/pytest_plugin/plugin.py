@@ -1,6 +1,6 @@
 """The pytest plugin under its old module name.
 
-Editable installations from before ``spyre_cb/pytest_entry.py`` existed still name this module as their entry point.
+Editable installations that are older than ``spyre_cb/pytest_entry.py`` still name this module as their entry point.
 """
 
 from spyre_cb.pytest_entry import (

@@ -1,6 +1,6 @@
 """Register the parts of the pytest plugin that a process of the run needs.
 
-There are three kinds of processes: the controller, which the user has started; workers, which xdist has started; and
+There are three kinds of processes: the controller, which is pytest's own process; workers, which xdist starts; and
 children, which run single cases and return their reports (``isolation/child.py``).
 """
 
@@ -32,7 +32,7 @@ from harness.utils.subprocesses import end_with_parent
 
 
 def register(config: pytest.Config) -> None:
-    """Register the plugins for this process. Raises pytest.UsageError for options that can't be combined."""
+    """Register the plugins that this process needs. Raises pytest.UsageError for options that can't be combined."""
     manager, option = config.pluginmanager, config.option
     manager.register(FailuresTravel(), "spyre-cb-failures")
     manager.register(Links(), "spyre-cb-links")
@@ -76,7 +76,7 @@ def register(config: pytest.Config) -> None:
 
 
 def _earlier_run(config: pytest.Config) -> EarlierRun | None:
-    """Return the run that ``--cb-resume`` continues. Raises pytest.UsageError."""
+    """Return the run that ``--cb-resume`` continues, None if there is none. Raises pytest.UsageError."""
     option = config.option
     if not option.cb_resume:
         return None
@@ -115,11 +115,11 @@ def _refuse_unwritable(option: str, path: Path | None) -> None:
     """Check before the run that a report can be written to ``path``. Raises pytest.UsageError."""
     if path is None:
         return
-    there = path.exists()
+    existed = path.exists()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.open("a").close()
     except OSError as error:
         raise pytest.UsageError(f"{option} {path}: cannot be written: {error.strerror}") from error
-    if not there:
+    if not existed:
         path.unlink()

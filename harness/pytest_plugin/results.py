@@ -1,7 +1,7 @@
 """Collect the results of all tests on the controller, and write the reports.
 
-The result of a test is a user property of pytest's report, which is also sent from children and from xdist's workers to
-the controller. The report of a test whose process died has no such property, only the name of the test.
+The result of a test is a user property of pytest's report. Children and xdist's workers send their reports to the
+controller. If the process of a test died, the report has no such property, only the name of the test.
 """
 
 import json
@@ -32,13 +32,13 @@ from harness.utils import spent
 
 RESULT_PROPERTY = "spyre_cb"
 SPENT_PROPERTY = "spyre_cb_spent"
-"""Name of the property with the times spent in this test, as JSON; see ``harness/utils/spent.py``."""
+"""Name of the user property with the times spent in a test, as JSON (``harness/utils/spent.py``)."""
 WORKER_DIED = "???"
 """The phase (``when``) in xdist's report about a test whose worker died."""
 ATTEMPTS = "spyre_cb_attempts"
-"""Name of an attribute that the report of a repeated test has: the number of attempts."""
+"""Name of an attribute of the reports of a repeated test, with the number of attempts."""
 FIRST_FAILURE = "spyre_cb_first_failure"
-"""Name of an attribute that the report of a flaky test has: the text of its first failure."""
+"""Name of an attribute of the report of a flaky test, with the text of its first failure."""
 
 
 class ResultStream:
@@ -75,9 +75,9 @@ class ResultStream:
             self._file.begin([self._header()])
 
     def plan(self, plan: Plan) -> None:
-        """Take the plan of the run before its first test, and write it, with the results that are kept.
+        """Write the plan of the run to the results file, with the results that are kept from an earlier run.
 
-        Raises pytest.UsageError if those are of other tests.
+        This is called before the first test. Raises pytest.UsageError if the earlier run had other tests.
         """
         self._plan = plan
         kept: Mapping[str, Any] = {}
@@ -125,7 +125,7 @@ class ResultStream:
             entry["text"] = report.longrepr[2] if isinstance(report.longrepr, tuple) else text_of(report)
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
-        """Write which tests run: if the process is killed, the file says it."""
+        """Write which tests are running to the results file, so that they are known if the process is killed."""
         self._running[nodeid] = None
         self._show_running()
 
@@ -165,7 +165,7 @@ class ResultStream:
         if self._spent:
             self._say(f"time spent in all processes together: {spent.summary(self._spent)}")
         if self._file is not None and not self._file.begun:
-            return  # This run was ended before it knew its tests, and the file is that of the run to be resumed.
+            return  # This run ended before it had a plan, so the file is still that of the run to be resumed.
         if self._file is None and self._wanted == Wanted():
             return
         footer = self._footer(int(session.exitstatus), compiled)
@@ -177,13 +177,13 @@ class ResultStream:
             session.exitstatus = max(int(session.exitstatus), int(pytest.ExitCode.INTERNAL_ERROR))
 
     def _stopped(self, session: pytest.Session) -> str:
-        """Return why the run ended before its last test, as pytest says it (``-x``); empty if it did not."""
+        """Return pytest's reason why the run ended before its last test, such as ``-x``. Return "" if it did not."""
         tests = getattr(session, "items", ())
         all_ran = bool(tests) and all(item.nodeid in self._written for item in tests)
         return "" if all_ran else str(getattr(session, "shouldfail", "") or getattr(session, "shouldstop", "") or "")
 
     def _closed(self) -> bool:
-        """Close the file of results, and print its path. Returns False if not all of it could be written."""
+        """Close the results file, and print its path. Return False if the file could not be written completely."""
         if self._file is None:
             return True
         self._file.close()
@@ -287,7 +287,7 @@ class ResultStream:
 def revision(folder: Path) -> str | None:
     """Return the git commit that is checked out in ``folder``, followed by ``+`` if files are modified.
 
-    Return None without git, or outside a repository.
+    Return None if git is not installed, or if the folder is not in a repository.
     """
     try:
         described = subprocess.run(
@@ -304,7 +304,7 @@ def revision(folder: Path) -> str | None:
 
 
 def text_of(report: pytest.TestReport | pytest.CollectReport) -> str:
-    """Return pytest's text about a failure, without the line that names xdist's worker."""
+    """Return pytest's text about a failure, "" if there is none."""
     return "" if report.longrepr is None else str(report.longrepr).strip()
 
 

@@ -1,4 +1,4 @@
-"""The file of ``--cb-results``: a line of JSON at a time, and a disk that is full ends the file, not the run."""
+"""Write the file of ``--cb-results``, line by line. If the disk is full, the file ends, but the run continues."""
 
 import json
 import math
@@ -10,9 +10,10 @@ from typing import IO, Any
 
 
 class ResultsFile:
-    """A file of results that is written to. After an error nothing more is written: ``problem`` says why.
+    """The results file of this run. After an error, nothing more is written, and ``problem`` says why.
 
-    Its last line says which tests are running, and the next line takes its place: if the process is killed, it is left.
+    The last line lists the running tests. The next line overwrites it. If the process is killed, the list remains.
+    ``begun`` is whether ``begin`` was called.
     """
 
     def __init__(self, path: Path) -> None:
@@ -24,11 +25,11 @@ class ResultsFile:
         self._can_go_back = not path.exists() or path.is_file()
 
     def begin(self, lines: Iterable[Mapping[str, Any]]) -> None:
-        """Write the first lines, in place of what a regular file had.
+        """Write the first lines, and discard the previous content of the file.
 
-        They are written to a new file that then takes the place of the old one, so that what an earlier run has left
-        is not lost if this process is killed meanwhile, or if the disk is full. Into a pipe, only the first
-        call writes.
+        The lines are written to a temporary file, which then replaces the file. So the results of an earlier run are
+        not lost if this process is killed meanwhile, or if the disk is full. If the file is a pipe, only the first call
+        has an effect.
         """
         if self.problem or (self.begun and not self._can_go_back):
             return
@@ -51,23 +52,23 @@ class ResultsFile:
                 draft.unlink(missing_ok=True)
 
     def _opened(self, draft: Path | None) -> IO[bytes]:
-        if draft is None or not os.access(draft.parent, os.W_OK):  # a file may be writable where its folder is not
+        if draft is None or not os.access(draft.parent, os.W_OK):  # A file can be writable although its folder is not.
             return self.path.open("wb", buffering=0)
         return draft.open("wb", buffering=0)
 
     def write(self, line: Mapping[str, Any]) -> None:
-        """Write a line."""
+        """Write a line, in place of the line about running tests."""
         self._put(f"{as_line(line)}\n")
         if self._file is not None and self._can_go_back:
             self._end = self._file.tell()
 
     def show_running(self, tests: Collection[str]) -> None:
-        """Replace the line about running tests, which is none without them."""
+        """Replace the line about running tests. If no tests are running, there is no such line."""
         if self._can_go_back:
             self._put(f"{as_line({'running': list(tests)})}\n" if tests else "")
 
     def _put(self, text: str) -> None:
-        """Write text where the line about running tests begins."""
+        """Write text in place of the line about running tests."""
         if self._file is None:
             return
         try:
@@ -79,11 +80,11 @@ class ResultsFile:
             self._give_up(error)
 
     def _put_bytes(self, left: bytes) -> None:
-        while left and self._file is not None:  # the disk may take a part of it
+        while left and self._file is not None:  # A single call of write may write only a part.
             left = left[self._file.write(left) :]
 
     def close(self) -> None:
-        """Close the file. Idempotent."""
+        """Close the file. Can be called more than once."""
         if self._file is not None:
             try:
                 self._file.close()
@@ -92,7 +93,7 @@ class ResultsFile:
             self._file = None
 
     def _give_up(self, error: OSError) -> None:
-        self.problem = f"{self.path}: cannot be written: {error.strerror or error}; results are missing in it"
+        self.problem = f"{self.path}: cannot be written: {error.strerror or error}; results are missing in this file"
         if self._file is not None:
             with suppress(OSError):
                 self._file.close()
@@ -100,7 +101,7 @@ class ResultsFile:
 
 
 def as_line(record: Mapping[str, Any]) -> str:
-    """Return a record as JSON that every reader accepts: without NaN, infinity and halves of characters."""
+    """Return a record as JSON that every parser accepts: without NaN, infinity and lone surrogates."""
     try:
         text = json.dumps(record, allow_nan=False)
         if "\\ud" in text:

@@ -1,6 +1,6 @@
 """``--cb-resume``: continue the run of a results file. Tests that have a result in the file are not run again.
 
-A run that was killed leaves a file without a footer. Its last line may be incomplete, and then does not count.
+The results file of a run that was killed has no footer. If its last line is incomplete, the line is ignored.
 """
 
 import os
@@ -20,12 +20,12 @@ from harness.report.same_run import difference, plan_difference
 from harness.utils.text import plural
 from spyre_cb.options import CHECKS, ENGINE, OPTIONS
 
-ANEW = "name another file, or leave out --cb-resume to run all tests again"
+TO_START_AGAIN = "name another file, or leave out --cb-resume to run all tests again"
 
 
 @dataclass(frozen=True)
 class Earlier:
-    """Tests of an earlier run: those with a result, and those that ran when the run was killed."""
+    """Names of tests of an earlier run: ``kept`` have a result, ``killed`` were running when a run was killed."""
 
     kept: frozenset[str]
     killed: frozenset[str]
@@ -38,7 +38,7 @@ NOTHING = Earlier(frozenset(), frozenset())
 class EarlierRun:
     """The run that is resumed: its header, and the results that are kept, by test.
 
-    ``killed`` has the tests that ran when the process was killed, each with the number of times that happened.
+    ``killed`` has the tests that were running when a run was killed, each with the number of times that this happened.
     """
 
     path: Path
@@ -51,7 +51,7 @@ class EarlierRun:
         return Earlier(frozenset(self.results), frozenset(self.killed))
 
     def refuse_another(self, header: Mapping[str, Any]) -> None:
-        """Raise pytest.UsageError if ``header``, which may have no plan yet, is that of another run."""
+        """Raise pytest.UsageError if ``header`` belongs to another run than this one. It need not have a plan."""
         mine, its = (_part(each) for each in (header, self.header))
         what = f"this run is {mine}, and the file is of {its}" if mine != its else difference(self.header, header)
         self._refuse(what)
@@ -63,7 +63,7 @@ class EarlierRun:
 
     def _refuse(self, what: str) -> None:
         if what:
-            raise pytest.UsageError(f"--cb-resume: {self.path} is of another run: {what}; {ANEW}")
+            raise pytest.UsageError(f"--cb-resume: {self.path} is of another run: {what}; {TO_START_AGAIN}")
 
 
 def _part(header: Mapping[str, Any]) -> str:
@@ -72,15 +72,15 @@ def _part(header: Mapping[str, Any]) -> str:
 
 
 def earlier_run(path: Path) -> EarlierRun | None:
-    """Return the run of a results file. Return None if there is nothing in it yet. Raises pytest.UsageError."""
+    """Return the run of a results file. Return None if the file is empty or missing. Raises pytest.UsageError."""
     if not path.exists() or (path.is_file() and not path.stat().st_size):
         return None
     if not path.is_file():
-        raise pytest.UsageError(f"--cb-resume: {path} is not a regular file, and so keeps no results to resume from")
+        raise pytest.UsageError(f"--cb-resume: {path} is not a regular file, so it has no results to resume from")
     try:
         run = read_run(path)
     except ResultsError as error:
-        raise pytest.UsageError(f"--cb-resume: {error}; {ANEW}") from error
+        raise pytest.UsageError(f"--cb-resume: {error}; {TO_START_AGAIN}") from error
     results = {str(result["test"]): result for result in run.results if "::" in str(result["test"])}
     killed: Counter[str] = Counter(run.header.get("killed", {}))
     if run.footer is None:
@@ -89,7 +89,7 @@ def earlier_run(path: Path) -> EarlierRun | None:
 
 
 def plan_fields(option: Namespace, plan: Plan | None, earlier: EarlierRun | None) -> dict[str, Any]:
-    """Return the fields of a header with which files of one run are recognised, and what should run."""
+    """Return the fields of a header by which results files of one run are recognised, such as its plan."""
     shard = getattr(option, "cb_shard", None)
     given = {
         each.name: str(value)
@@ -105,7 +105,7 @@ def plan_fields(option: Namespace, plan: Plan | None, earlier: EarlierRun | None
 
 
 class Resuming:
-    """A pytest plugin on the controller: reports what is kept. Failures that are kept fail the run."""
+    """A pytest plugin on the controller: reports which results are kept. The run fails if one of them is a failure."""
 
     def __init__(self, config: pytest.Config, run: EarlierRun) -> None:
         self._run = run
@@ -120,7 +120,8 @@ class Resuming:
         lines = [f"resumed: {kept}, and not run again{f' ({counts})' if counts else ''}"]
         for test, times in self._run.killed.items():
             lines.append(
-                f"resumed: {test} runs again, last: it ran when the process was killed, {plural(times, 'time')}"
+                f"resumed: {test} runs again, after the other tests, because the run was killed "
+                f"{plural(times, 'time')} while it was running"
             )
         return lines
 

@@ -1,6 +1,6 @@
-"""Report flaky tests: those that failed and then passed when ``--cb-retries`` repeated them.
+"""Report flaky tests: tests that failed, and then passed when they were repeated (``--cb-retries``).
 
-``flaky`` is an outcome of its own, next to ``passed`` and ``failed``.
+The outcome of such a test is ``flaky``, neither ``passed`` nor ``failed``.
 """
 
 import pytest
@@ -10,7 +10,7 @@ from harness.utils.text import plural
 
 
 class FlakyTests:
-    """A pytest plugin on the controller: reports flaky tests. They fail the run unless ``allowed`` is true."""
+    """A pytest plugin on the controller: reports flaky tests. They fail the run, unless ``allowed`` is true."""
 
     def __init__(self, *, allowed: bool) -> None:
         self._allowed = allowed

@@ -40,9 +40,9 @@ with gc_paused():  # Collections during the imports would find nothing to free, 
     from spyre_cb.naming import as_worker_input, named_key
 
 starts_key = pytest.StashKey[Path | None]()
-"""The folder in which the processes of this run record engines that did not start, to be deleted at the end.
+"""The folder in which the processes of this run record engines that did not start.
 
-None in a process that did not create the folder.
+The process that created the folder deletes it at the end. In all other processes the value is None.
 """
 MODEL_LIST = "VLLM_SPYRE_TEST_MODEL_LIST"
 BROKEN_WITH_FORKED = (9, 2)
@@ -68,7 +68,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _driver(config: pytest.Config) -> Driver:
-    """Return the driver. Raises pytest.UsageError: about a named file that is not a suite, else about the driver."""
+    """Return the driver of the run. Raises pytest.UsageError if the driver can't be used.
+
+    If the command line also names an invalid suite, the error is about the suite instead.
+    """
     try:
         return driver_from_options(config.option)
     except pytest.UsageError:
@@ -140,7 +143,7 @@ def pytest_collection() -> Generator[None, object, object]:
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Check markers, known failures and models before workers are started. Raises pytest.UsageError.
 
-    With an unknown marker, pytest itself would select no tests without an error.
+    If ``-m`` names an unknown marker, pytest itself would select no tests, without an error.
     """
     config = session.config
     if hasattr(config, "workerinput"):
@@ -197,7 +200,7 @@ def _refuse_simulation(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> None:
-    """Attach the data of a case to its test before it runs, so that the report has it if a forked test crashes."""
+    """Attach the data of a case to its test before the test runs, so that the report has it even after a crash."""
     if isinstance(item, CaseItem):
         item.announce()
 
@@ -213,7 +216,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
-    """Return lines with the number of cases and of tests collected. With ``-v``, there is a line for each file."""
+    """Return a line with the number of collected cases and tests and, with ``-v``, a line for each suite file."""
     counts = config.stash[settings_key].counts
     if not counts:
         return []

@@ -1,4 +1,4 @@
-"""The settings of a run, which are derived from pytest's options."""
+"""The settings of a run, which follow from pytest's options."""
 
 import os
 from argparse import Namespace
@@ -19,7 +19,7 @@ from harness.utils.text import plural
 
 @dataclass(frozen=True)
 class Count:
-    """The number of cases and of tests in one suite file."""
+    """The number of cases, and the number of tests, in one suite file. A test is a case in one configuration."""
 
     cases: int
     tests: int
@@ -31,11 +31,11 @@ class Count:
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of a run, and the numbers of tests, which are filled in during collection.
+    """The settings of a run. ``counts``, ``digests`` and ``left_out`` are filled in while pytest collects the tests.
 
-    ``oracle`` provides reference outputs. ``policy`` is the policy for comparing outputs, None for the default one.
-    ``counts`` has the number of cases and tests of each suite file, and ``digests`` the digest of its text.
-    ``left_out`` has the number of tests that were deselected because ``-m`` does not name their marker, by marker.
+    ``oracle`` provides reference outputs. ``policy`` is the policy for comparing outputs, None for the default policy.
+    ``counts`` has the number of cases and tests of each suite file, and ``digests`` the digest of the file's text.
+    ``left_out`` has, for each marker such as ``slow``, how many tests were deselected because ``-m`` does not name it.
     """
 
     driver: Driver
@@ -63,9 +63,9 @@ class Settings:
 
 
 def _may_compute(chosen: str | None) -> bool:
-    """Return whether to compute missing reference outputs. ``chosen`` is the value of the option, None if not given.
+    """Return whether to compute missing reference outputs. ``chosen`` is the value of ``--cb-references``, if given.
 
-    The default is False if CI is set, because missing files must be reported there.
+    The default is False if the environment variable CI is set, because in CI missing files must be reported.
     """
     return chosen == "compute" or (chosen is None and not os.environ.get("CI"))
 
@@ -80,7 +80,7 @@ settings_key = pytest.StashKey[Settings]()
 
 
 def driver_from_options(option: Namespace) -> Driver:
-    """Return the driver that the options name. Raises pytest.UsageError if it or an option of it can't be used."""
+    """Return the driver that the options name. Raises pytest.UsageError if it or one of its options can't be used."""
     url, start, shape = option.cb_server_url, option.cb_serve, option.cb_server_shape
     name = option.cb_driver or DEFAULT
     if name != OVER_HTTP or option.cb_simulate:

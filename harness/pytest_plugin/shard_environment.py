@@ -1,4 +1,4 @@
-"""``--cb-shard auto``: the part and the number of parts that a job scheduler gives to its jobs in the environment."""
+"""``--cb-shard auto``: read the part and the number of parts from the environment variables of a job scheduler."""
 
 from argparse import ArgumentTypeError
 from collections.abc import Mapping
@@ -9,10 +9,10 @@ SLURM_STEP, SLURM_MAX = "SLURM_ARRAY_TASK_STEP", "SLURM_ARRAY_TASK_MAX"
 
 @dataclass(frozen=True)
 class Scheduler:
-    """A job scheduler: the variables with the index of a job and the number of jobs.
+    """A job scheduler. ``index`` and ``total`` are the environment variables with the index and the number of jobs.
 
-    ``first`` is the first index, or the name of the variable with the first index. ``hint`` says who sets ``total``
-    where the scheduler does not.
+    ``first`` is the index of the first job, or the name of the variable with this index. ``hint`` says how to set the
+    variable ``total`` if the scheduler does not set it.
     """
 
     name: str
@@ -46,13 +46,13 @@ SCHEDULERS = (
 def part_of_this_job(environment: Mapping[str, str]) -> tuple[int, int]:
     """Return the part, from 1, and the number of parts. Raises ArgumentTypeError with one sentence.
 
-    Exactly one scheduler must have set its index. A job scheduler inside another, such as SLURM in a GitLab job, must
-    be told apart by the user with explicit numbers.
+    Exactly one job scheduler must have set its index. If a job of one scheduler starts jobs of another, as with SLURM
+    in a GitLab job, the user must give the numbers.
     """
     found = [scheduler for scheduler in SCHEDULERS if environment.get(scheduler.index)]
     if not found:
         known = ", ".join(f"{scheduler.index} ({scheduler.name})" for scheduler in SCHEDULERS)
-        raise ArgumentTypeError(f"auto: no job scheduler has set the index of this job; known are {known}")
+        raise ArgumentTypeError(f"auto: no job scheduler has set the index of this job; known variables are {known}")
     if len(found) > 1:
         both = " and ".join(f"{scheduler.index} ({scheduler.name})" for scheduler in found)
         raise ArgumentTypeError(f"auto: {both} are both set; give the part in numbers, such as 2/5")

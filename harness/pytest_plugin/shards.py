@@ -29,7 +29,7 @@ SHORTEST = 0.001
 
 @dataclass(frozen=True)
 class Shard:
-    """One part of the tests: the part ``number``, from 1, of ``of`` parts."""
+    """One part of the tests: part ``number``, counted from 1, of ``of`` parts."""
 
     number: int
     of: int
@@ -56,11 +56,11 @@ def shard(text: str) -> Shard:
 
 
 def cut(seconds: Sequence[float], parts: int) -> list[int]:
-    """Divide the tests, whose expected durations are ``seconds``, into parts. Return the part of each test, from 1.
+    """Divide tests with the expected durations ``seconds`` into parts. Return the part of each test, counted from 1.
 
-    A part consists of consecutive tests. Imagine the tests one after the other on a time axis that is cut into equal
-    parts: a test belongs to the part in which its middle is. So the durations of two parts differ by no more than that
-    of a long test.
+    A part consists of consecutive tests. The tests run one after the other on a time axis that is cut into equal parts.
+    A test belongs to the part that contains the middle of the test. So the durations of two parts differ by no more
+    than the duration of the longest test.
     """
     total, passed, result = sum(seconds), 0.0, []
     for each in seconds:
@@ -71,7 +71,7 @@ def cut(seconds: Sequence[float], parts: int) -> list[int]:
 
 
 def expected(names: Sequence[str], recorded: Mapping[str, float]) -> list[float]:
-    """Return the expected duration of each test in seconds: the recorded one, else the median of all recorded ones."""
+    """Return the expected duration of each test in seconds: the recorded one, or the median of all recorded ones."""
     known = [recorded[name] for name in names if name in recorded]
     default = median(known) if known else 1.0
     return [max(SHORTEST, recorded.get(name, default)) for name in names]
@@ -98,7 +98,7 @@ class Sharding:
         self._config = config
         self.wanted = wanted
         self.parts: list[list[str]] = [[] for _ in range(wanted.of)]
-        """The names of the tests of each part, once they are collected."""
+        """The names of the tests of each part, after the tests were collected."""
         recorded = config.rootpath / RECORDED
         self._recorded: dict[str, float] = {}
         for file in files or ([recorded] if recorded.is_file() else []):
@@ -109,11 +109,11 @@ class Sharding:
             except (OSError, ValueError, TypeError, AttributeError, OverflowError) as error:
                 why = getattr(error, "strerror", None) or "this is neither a results file nor a JSON file of durations"
                 raise pytest.UsageError(f"--cb-durations-from {file}: {why}") from error
-        self._said = self._by_a_worker = ""
+        self._summary = self._summary_of_worker = ""
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        # Sorted first: the order of the items may depend on what failed last on this machine.
+        # Sort by name first, because the order of the items can depend on which tests failed last on this machine.
         names = [item.nodeid for item in by_engine(sorted(items, key=lambda item: item.nodeid))]
         for name, part in zip(names, cut(expected(names, self._recorded), self.wanted.of), strict=True):
             self.parts[part - 1].append(name)
@@ -134,12 +134,12 @@ class Sharding:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: object) -> None:
-        """Take the summary line from a worker, because with xdist the controller does not collect tests."""
-        self._by_a_worker = getattr(node, "workeroutput", {}).get("spyre_cb_shard", self._by_a_worker)
+        """Store a worker's line about the selected tests. With xdist, the controller does not collect tests."""
+        self._summary_of_worker = getattr(node, "workeroutput", {}).get("spyre_cb_shard", self._summary_of_worker)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        if self._by_a_worker:
-            terminalreporter.write_line(self._by_a_worker)
+        if self._summary_of_worker:
+            terminalreporter.write_line(self._summary_of_worker)
 
 
 def main(arguments: Sequence[str]) -> int:

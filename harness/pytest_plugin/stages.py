@@ -1,6 +1,6 @@
-"""Report the stages of a run, such as all tests of one backend, when each is finished.
+"""Report each stage of a run when it is finished. A stage is, for example, all tests of one backend.
 
-A line with the outcomes of the stage is printed, and the HTML page is written with the results so far.
+The report is a line with the outcomes of the stage. The HTML page is also written, with the results so far.
 """
 
 import time
@@ -14,7 +14,7 @@ from harness.report.outcomes import PROBLEMS, duration
 
 
 class Stages:
-    """A pytest plugin on the controller: reports each stage when its last test has ended."""
+    """A pytest plugin on the controller: reports each stage of the run when the last test of the stage has ended."""
 
     def __init__(self, results: ResultStream) -> None:
         self._results = results

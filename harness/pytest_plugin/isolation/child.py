@@ -1,9 +1,9 @@
 """The child, a process that runs cases: ``python -m harness.pytest_plugin.isolation.child CONNECTION STACKS PARENT``.
 
-It is a pytest session whose run loop receives the ids of the tests to run, instead of iterating over the collected
-items. ``CONNECTION`` is the file descriptor of a connection to the collecting process. ``STACKS`` is the file
-descriptor to which the stacks of all threads are written at SIGUSR1. When the process with the id ``PARENT`` ends, the
-child is killed.
+The child runs a pytest session whose run loop receives the ids of the tests to run, instead of iterating over the
+collected items. ``CONNECTION`` is the file descriptor of a connection to the collecting process. ``STACKS`` is the file
+descriptor to which the child writes the stacks of all threads when it gets SIGUSR1. When the process with the id
+``PARENT`` ends, the child is killed.
 """
 
 import faulthandler
@@ -88,7 +88,7 @@ class Serving:
     def _run(self, item: pytest.Item) -> list[dict[str, Any]]:
         announce: Callable[[], None] = getattr(item, "announce", lambda: None)
         announce()
-        # The next item is not known. Passing None is right: cases have no fixtures, and engines stay open.
+        # The next item is not known. It does not matter, because cases have no fixtures, and engines stay open.
         reports = runtestprotocol(item, log=False, nextitem=None)
         hook = item.config.hook
         return [hook.pytest_report_to_serializable(config=item.config, report=report) for report in reports]
@@ -110,7 +110,7 @@ class Serving:
 
     @contextmanager
     def _captured(self, item: pytest.Item, when: str) -> Generator[None, None, None]:
-        """Attach the output of a phase to the report, as pytest does.
+        """Attach the output of a test's setup, call or teardown to the report, as pytest does.
 
         stdout and stderr of the child are files, so that the output is not lost if the child crashes.
         """
@@ -130,9 +130,9 @@ class Serving:
 
 
 class _Announcing:
-    """A wrapper of the driver that sends a message before and after it starts an engine.
+    """A wrapper of a driver that sends a message before and after the driver starts an engine.
 
-    The timeout of a case does not include the start of an engine.
+    The collecting process needs these messages because the timeout of a case does not include the start of an engine.
     """
 
     def __init__(self, driver: Driver, say: Callable[[Word], None]) -> None:
@@ -155,7 +155,7 @@ class _Announcing:
 
 
 def session_of(start: Start, plugin: object) -> int:
-    """Run a pytest session with the options of ``start`` and the run loop of ``plugin``. Return its exit status."""
+    """Run a pytest session with the options of ``start`` and the run loop of ``plugin``, and return its exit status."""
     sys.path[:] = start.sys_path
     options = dict(start.options)
     plugins = [part for name in options.pop("plugins") for part in ("-p", name)]

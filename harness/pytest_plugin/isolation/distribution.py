@@ -21,7 +21,7 @@ _FILE = "groups.json"
 
 
 class GroupScheduling(LoadScopeScheduling):
-    """An xdist scheduler that assigns groups of tests to workers. ``file`` has the group of each test."""
+    """An xdist scheduler that assigns groups of tests to workers. ``file`` is JSON with the group of each test."""
 
     def __init__(self, config: pytest.Config, log: Any, file: Path) -> None:
         super().__init__(config, log)
@@ -35,9 +35,9 @@ class GroupScheduling(LoadScopeScheduling):
         return self._groups.get(nodeid, nodeid)
 
     def remove_node(self, node: Any) -> str | None:
-        """Remove a worker that has died, and reassign its tests except the one that it was running. Return that one.
+        """Remove a worker that has died, and reassign its tests except the test that it was running. Return this test.
 
-        xdist would also reassign the test that was running, which could crash the next worker.
+        xdist would also reassign the test that was running, and the test could crash the next worker.
         """
         workload = self.assigned_work.pop(node)
         unfinished = [(unit, nodeid) for unit in workload.values() for nodeid, done in unit.items() if not done]
@@ -51,9 +51,9 @@ class GroupScheduling(LoadScopeScheduling):
         return str(crashed)
 
     def _reschedule(self, node: Any) -> None:
-        """Assign more tests to a worker. If there are none left, shut the worker down.
+        """Assign more tests to a worker. If no tests are left, shut the worker down.
 
-        A worker does not run its last test until it gets another one or is shut down.
+        A worker does not run the last test that it has until it gets more tests or is shut down.
         """
         if node not in self.registered_collections:
             return  # The worker is new and has not collected the tests yet.
@@ -83,7 +83,7 @@ class Distribution:
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Write the groups of the collected tests to the file.
 
-        This must happen before xdist reports to the controller that this worker has collected.
+        This must happen before xdist reports to the controller that this worker has collected the tests.
         """
         stages = {item.nodeid: stage_of(item) for item in session.items if isinstance(item, CaseItem)}
         worker = getattr(self._config, "workerinput", None)

@@ -10,20 +10,20 @@ from harness.pytest_plugin.items import CaseItem
 from harness.types import EngineSetup
 
 FIRST = "eager"
-"""The backend whose tests run first, because it does not compile the model and so gives the first results soonest."""
+"""The backend whose tests run first. It gives results soonest, because it does not compile the model."""
 LAST_FAILED = "cache/lastfailed"
 """Key in pytest's cache under which pytest stores the tests that failed in the last run."""
 
 
 def engine_of(item: pytest.Item) -> EngineSetup | Path:
-    """Return the engine of a test, or its file if the test is not a case."""
+    """Return the setup of a test's engine, or the file of the test if it is not a case of a suite."""
     return item.expanded.setup if isinstance(item, CaseItem) else item.path
 
 
 def by_engine(items: Sequence[pytest.Item]) -> list[pytest.Item]:
     """Sort tests: the eager backend first, and for each backend in-process tests before tests over HTTP.
 
-    Within that, tests of the same engine and of the same server are next to each other. Engines with many tests come
+    Among these, tests of the same engine and of the same server are next to each other. Engines with many tests come
     first, so that the last groups that xdist distributes are small.
     """
     of_each = [engine_of(item) for item in items]
@@ -37,7 +37,7 @@ def by_engine(items: Sequence[pytest.Item]) -> list[pytest.Item]:
 
 
 def failed_first(items: Sequence[pytest.Item], failed: Collection[str]) -> list[pytest.Item]:
-    """Move the tests whose node ids are in ``failed`` to the start. The order is kept otherwise."""
+    """Return the tests with those whose node ids are in ``failed`` first. Otherwise the order is kept."""
     return sorted(items, key=lambda item: item.nodeid not in failed)
 
 
@@ -48,10 +48,10 @@ def failed_last_time(config: pytest.Config) -> frozenset[str]:
 
 
 def groups_of(items: Sequence[pytest.Item], failed: Collection[str]) -> dict[str, str]:
-    """Return the name of each test's group, by node id. Each group is run by one of xdist's workers.
+    """Return the name of each test's group, by node id. One of xdist's workers runs all tests of a group.
 
-    In-process tests and HTTP tests of the same engine are in different groups, because a server is a process of its
-    own, which another worker can start.
+    In-process tests and HTTP tests of the same engine are in different groups, because a server is a separate process,
+    which another worker can start.
     """
     names: dict[Hashable, str] = {}
     groups = {}

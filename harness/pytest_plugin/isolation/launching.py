@@ -1,4 +1,4 @@
-"""Start a child that runs cases, either as a new process or as a fork of the preloaded process."""
+"""Start a child process that runs cases, either as a new process or as a fork of the preloaded process."""
 
 import os
 import signal
@@ -20,17 +20,17 @@ ROOT = Path(__file__).resolve().parents[3]
 CHILD = "harness.pytest_plugin.isolation.child"
 PARENT = "harness.pytest_plugin.isolation.preloaded"
 Environ = Mapping[str, str | None]
-"""Changes to the environment of this process for a new one. The value None removes a variable."""
+"""Environment variables in which a new process differs from this process. The value None removes a variable."""
 ALONE: Environ = {"OPENBLAS_NUM_THREADS": "1"}
-"""Environment for processes that fork others.
+"""Environment variables for processes that will be forked.
 
-By default OpenBLAS starts threads when numpy is imported, and a process with several threads can't be forked.
+By default, OpenBLAS starts threads when numpy is imported, and a process with several threads can't be forked.
 """
 
 
 @dataclass(frozen=True)
 class Files:
-    """The file descriptors that a child gets. If ``stdout`` and ``stderr`` are None, it writes to the terminal."""
+    """The file descriptors that a child gets. If ``stdout`` and ``stderr`` are None, it inherits the terminal."""
 
     connection: int
     stacks: int
@@ -39,10 +39,11 @@ class Files:
 
 
 Launch = Callable[[Start, Files], Launched]
+"""A function that starts a child."""
 
 
 class ParentGoneError(Exception):
-    """The preloaded process has ended, so it can't be forked. ``stderr`` is what it wrote to stderr."""
+    """The preloaded process has ended, so it can't be forked. ``stderr`` is the text that it wrote to stderr."""
 
     def __init__(self, what: str, stderr: str) -> None:
         super().__init__(what)
@@ -70,10 +71,11 @@ def spawn(environ: Environ) -> Launch:
 
 
 def fork(parent: Path, environ: Environ, branch: Hashable) -> Launch:
-    """Return a function that starts a child as a fork of the preloaded process with the folder ``parent``.
+    """Return a function that starts a child as a fork of the preloaded process.
 
-    ``branch`` is the key of a branch, see ``harness.forking.messages.Request``. The function raises ParentGoneError if
-    the preloaded process has ended, and ForkRefusedError.
+    ``parent`` is the folder with the socket of the preloaded process. ``branch`` is the key of a branch (see
+    ``harness.forking.messages.Request``). The function raises ParentGoneError if the preloaded process has ended, and
+    ForkRefusedError if it refuses to fork.
     """
 
     def launch(start: Start, files: Files) -> Launched:
@@ -92,8 +94,8 @@ def fork(parent: Path, environ: Environ, branch: Hashable) -> Launch:
 def fork_server(parent: Path, branch: Hashable) -> LaunchServer:
     """Return a function that starts a server of the reference engine as a fork of the preloaded process.
 
-    ``parent`` is the folder of the preloaded process. If that process has ended or refuses to fork, the function starts
-    the server as a new process instead.
+    ``parent`` is the folder with the socket of the preloaded process. If that process has ended or refuses to fork, the
+    function starts the server as a new process instead.
     """
 
     def launch(command: Sequence[str], environ: Mapping[str, str], stdout: int, stderr: int) -> Launched:
@@ -110,7 +112,7 @@ def fork_server(parent: Path, branch: Hashable) -> LaunchServer:
 class PreloadedParent:
     """The preloaded process, from which children are forked. The constructor starts it.
 
-    It ends with ``close``, or when this process ends. Its socket is in ``folder``.
+    The preloaded process ends with ``close``, or when this process ends. Its socket is in ``folder``.
     """
 
     def __init__(self, driver: str, attention: str | None, *, shown: bool) -> None:
@@ -126,11 +128,11 @@ class PreloadedParent:
                 stdout=None if shown else stderr,
                 stderr=None if shown else stderr,
                 pass_fds=[listener.fileno()],
-                start_new_session=True,  # for the same reasons as in ``spawn``
+                start_new_session=True,  # For the same reasons as in ``spawn``.
             )
 
     def close(self) -> None:
-        """Kill the process and thereby its forks. It has nothing to clean up. Can be called more than once."""
+        """Kill the preloaded process, and with it its forks. Can be called more than once."""
         self._process.kill()
         self._process.wait()
         self._folder.cleanup()

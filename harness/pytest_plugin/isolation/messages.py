@@ -1,4 +1,4 @@
-"""The messages between the collecting process and a child. Those from the child are JSON."""
+"""The messages between the process that collects the tests and a child. Messages from the child are JSON."""
 
 from collections.abc import Hashable
 from dataclasses import dataclass, field
@@ -23,24 +23,27 @@ class Start:
     shown: bool
     """Whether the output of cases is shown on the terminal, as with pytest's ``-s``, instead of being captured."""
     parent: Path | None = None
-    """Folder of the preloaded process if it forked the child, else None. It can also fork servers."""
+    """Folder with the socket of the preloaded process that forked the child, None if the child is not a fork of it.
+
+    The preloaded process can also fork servers.
+    """
     branch: "Branch | None" = None
     """The branch of the preloaded process that forked the child, None if the child was not forked from a branch."""
 
 
 @dataclass(frozen=True)
 class Serve:
-    """The first message to a fork of the preloaded process that becomes a server of the reference engine."""
+    """The first message to a fork that becomes a server of the reference engine, with the arguments of the server."""
 
     argv: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Branch:
-    """The key of a branch: a fork of the preloaded process, which itself is forked for several engines.
+    """The key of a branch: a fork of the preloaded process that is forked again, once for each of several engines.
 
-    All these engines have the same ``compile_key``. The branch starts an engine of ``setup``, the first of them, so
-    that its forks inherit the compiled code.
+    These engines have the same ``compile_key``. The branch starts an engine with ``setup``, the setup of the first
+    engine, so that its forks inherit the compiled code.
     """
 
     compile_key: Hashable
@@ -48,11 +51,12 @@ class Branch:
 
 
 class Word(TypedDict, total=False):
-    """A message from a child. ``word`` is its kind:
+    """A message from a child. ``word`` is the kind of the message:
 
     - ``ready``: the child has collected the tests
     - ``running``: a case has started in the process ``pid``
-    - ``opening`` and ``opened``: an engine is being started, and has been started
+    - ``opening``: the child starts an engine
+    - ``opened``: the engine has been started, or could not be started
     - ``reports``: the case has ended; ``reports`` has pytest's reports
     - ``missing``: the child has not collected the requested test
     - ``died``: the fork that ran the case has crashed; ``returncode`` is as in ``subprocess``
@@ -66,7 +70,7 @@ class Word(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Done:
-    """The result of a case that was run to its end: pytest's reports, as JSON types."""
+    """The result of a case that was run to its end. ``reports`` are pytest's reports, as JSON types."""
 
     reports: list[dict[str, Any]]
 
@@ -75,7 +79,8 @@ class Done:
 class Broken:
     """The result of a case that was not run to its end.
 
-    ``what`` is a sentence about the reason, and ``more`` has lines below it. ``stdout`` and ``stderr`` are the output.
+    ``what`` is a sentence that says why, and ``more`` are further lines of text. ``stdout`` and ``stderr`` are the
+    output of the case.
     """
 
     what: str

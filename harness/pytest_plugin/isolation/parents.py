@@ -1,4 +1,4 @@
-"""Keep the preloaded process of a run. All of xdist's workers use the same one."""
+"""Start and end the preloaded process of a run. All of xdist's workers use the same process."""
 
 import sys
 from collections.abc import Generator
@@ -16,10 +16,10 @@ _FOLDER = "spyre_cb_preloaded"
 
 
 class Parents:
-    """A pytest plugin on the controller and in each worker.
+    """A pytest plugin on the controller and in each worker: provides the preloaded process.
 
-    The controller starts the preloaded process at the start of the session, and passes the folder of its socket to the
-    workers.
+    The controller starts the preloaded process at the start of the session, and passes the path of the folder with its
+    socket to the workers.
     """
 
     def __init__(self, config: pytest.Config) -> None:
@@ -29,7 +29,7 @@ class Parents:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self) -> None:
-        """Start the preloaded process, so that it imports its modules while the tests are collected."""
+        """Start the preloaded process, so that it imports modules while this process collects the tests."""
         option = self._config.option
         if not hasattr(self._config, "workerinput") and not option.collectonly and self.wanted:
             self._own = self._started()
@@ -40,10 +40,11 @@ class Parents:
             node.workerinput[_FOLDER] = str(self._own.folder)
 
     @contextmanager
-    def one(self) -> Generator[Path, None, None]:
-        """Yield the folder of the preloaded process, which is started if there is none.
+    def preloaded(self) -> Generator[Path, None, None]:
+        """Yield the folder with the socket of the preloaded process, from which children are forked.
 
-        If the block raises ParentGoneError, the next call starts a new process.
+        Start the process if this run has none. If the body of the ``with`` statement raises ParentGoneError, the next
+        call starts a new process.
         """
         if self._named is None and self._own is None:
             self._own = self._started()
@@ -56,7 +57,7 @@ class Parents:
 
     @property
     def wanted(self) -> bool:
-        """Return whether children of this run are forked from a preloaded process. Those that use a card never are."""
+        """Return whether the children of this run are forked, except for children that use a card, which never are."""
         driver = self._config.stash[settings_key].driver
         forks = self._config.option.cb_start_processes == "fork"
         return forks and sys.platform == "linux" and starts_in_forks(driver)

@@ -1,4 +1,4 @@
-"""The pytest plugin of ``--cb-isolation`` in the collecting process: runs each case in a child."""
+"""The pytest plugin of ``--cb-isolation`` in the process that collects the tests: runs each case in a child process."""
 
 import contextlib
 import pickle
@@ -51,11 +51,11 @@ NOT_FOR_CHILDREN: dict[str, Any] = {
 
 
 NO_PLUGINS = ("terminal", "cacheprovider", "schemathesis")
-"""pytest plugins that a child does not load because it does not need them. Importing schemathesis is slow."""
+"""pytest plugins that a child does not load, because it does not need them, and importing schemathesis is slow."""
 
 
 class Isolation:
-    """A pytest plugin in every process that collects tests. With xdist, these are the workers.
+    """A pytest plugin in every process that collects tests (with xdist, in the workers): runs each case in a child.
 
     ``limit`` is the timeout of a case in seconds, None if there is none.
     """
@@ -83,7 +83,7 @@ class Isolation:
         return WorkStealingScheduling(config, log)
 
     def run(self, item: CaseItem, nextitem: pytest.Item | None) -> Sequence[pytest.TestReport]:
-        """Run a case in a child, and return its reports. A case that is skipped needs no child and is run here."""
+        """Run a case in a child, and return its reports. A case that is skipped is run in this process instead."""
         if item.get_closest_marker("skip") is not None:
             return run_here(item, nextitem)
         began = time.monotonic()
@@ -112,7 +112,7 @@ class Isolation:
         wanted = item.expanded.setup if self._mode == "engine" else None
         if self._worker is not None and not self._worker.alive:
             with contextlib.suppress(Warning):  # With ``-W error`` the warning would fail this case.
-                item.warn(pytest.PytestWarning(f"between two cases, {self._worker.ended}; a new process is started"))
+                item.warn(pytest.PytestWarning(f"{self._worker.ended} between two cases; a new process is started"))
             self._end()
         if self._worker is not None and self._serves != wanted:
             self._end()
@@ -131,11 +131,11 @@ class Isolation:
 
     def _forked(self, item: CaseItem, wanted: EngineSetup | None) -> Worker:
         """Start a child as a fork. Raises ParentGoneError and, after a warning, ForkRefusedError."""
-        # All forks share the session of the preloaded process, which has collected the tests of all engines.
+        # All forks use the pytest session of the preloaded process, which has collected the tests of all engines.
         start = start_for(self._config, self._cases(item, None), forks=self._mode == "case")
         branch = self._branch(item, wanted)
         try:
-            with self._parents.one() as folder:
+            with self._parents.preloaded() as folder:
                 forked = replace(start, parent=folder, branch=branch)
                 return Worker(forked, fork(folder, self._environ(), branch))
         except ForkRefusedError as error:
@@ -150,7 +150,7 @@ class Isolation:
         return None if key is None else Branch(key, wanted)
 
     def _cases(self, item: CaseItem, setup: EngineSetup | None) -> list[CaseItem]:
-        """Return the cases that the child of ``item`` runs: those of the engine ``setup``, or all if it is None."""
+        """Return the cases that one child runs: the cases of the engine ``setup``, or all cases if it is None."""
         cases = [other for other in item.session.items if isinstance(other, CaseItem)]
         return [case for case in cases if setup is None or case.expanded.setup == setup]
 
@@ -172,7 +172,7 @@ class Isolation:
 
 
 def start_for(config: pytest.Config, cases: Sequence[CaseItem], *, forks: bool) -> Start:
-    """Return the files and options of a child's pytest session, which are derived from those of this session."""
+    """Return the files and options for the pytest session of a child, derived from those of this session."""
     shown = config.option.capture == "no"
     options = {name: value for name, value in vars(config.option).items() if _travels(value)} | NOT_FOR_CHILDREN
     options["cb_plot"] = draws_failures(config)

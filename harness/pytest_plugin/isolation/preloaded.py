@@ -1,9 +1,10 @@
 """The preloaded process, from which children are forked: ``python -m harness.pytest_plugin.isolation.preloaded …``.
 
-Its arguments are the file descriptor of a listening socket, the id of the process whose end also ends this one, the
-name of a driver, and the attention kernel. The process imports the modules that engines of the driver need. At the
-first request it collects the tests, and from then on it only forks. It never starts an engine itself. Only branches,
-which are forks of it, start engines, so that their own forks inherit compiled code.
+Its arguments are the file descriptor of a listening socket, the id of its parent process (the preloaded process ends
+when the parent ends), the name of a driver, and the attention kernel. The preloaded process imports the modules that
+engines of the driver need. At the first request it collects the tests, and afterwards it only forks. It never starts an
+engine itself. Engines are also started in branches, which are forks of the preloaded process that are forked again, so
+that these forks inherit compiled code.
 """
 
 import os
@@ -28,9 +29,9 @@ from harness.utils.subprocesses import end_with_parent
 
 
 class Forking:
-    """A pytest plugin in the preloaded process: replaces pytest's run loop by that of the fork server.
+    """A pytest plugin in the preloaded process: replaces pytest's run loop by the loop of the fork server.
 
-    In each fork, the requested tests are run.
+    Each fork runs the tests that are requested from it, or becomes a server.
     """
 
     def __init__(self, listener: socket.socket, first: Handed) -> None:

@@ -14,11 +14,11 @@ from harness.pytest_plugin.items import CaseItem
 LAST_LINES = 12
 _FAILURE = "spyre_cb_failure"
 _NOISE = "Extension modules: "
-"""Start of a long line that faulthandler prints when a process dies of a signal. It lists all extension modules."""
+"""Beginning of the long line with all extension modules that faulthandler prints when a process dies of a signal."""
 
 
 class FailuresTravel:
-    """A pytest plugin that adds the text of failed cases to serialized reports, which pytest itself would lose."""
+    """A pytest plugin that adds the texts of failed cases to serialized reports. Without it, pytest would lose them."""
 
     @pytest.hookimpl(wrapper=True)
     def pytest_report_to_serializable(self, report: object) -> Any:
@@ -38,7 +38,7 @@ class FailuresTravel:
 
 
 def reports_of(item: CaseItem, broken: Broken, seconds: float) -> list[pytest.TestReport]:
-    """Return reports of a case that was not run to its end: its call has failed, or has xfailed if that is expected."""
+    """Return pytest's reports of a case that was not run to its end, as a failed or, if marked xfail, xfailed test."""
     expected = item.get_closest_marker("xfail")
     call = _report(item, "call", "failed", seconds)
     text = broken_text(item.expanded, item.place, broken.what, _more(broken))

@@ -1,7 +1,7 @@
 """Get the Python stacks of a hung process and of its descendants.
 
-Processes that have registered ``faulthandler`` for SIGUSR1 write their stacks at this signal, even during a call into
-C. Descendants are found in ``/proc``. On systems without ``/proc``, only the process itself gets the signal.
+Processes that have registered ``faulthandler`` for SIGUSR1 write their stacks when they get this signal, even during a
+call into C. Descendants are found in ``/proc``. On systems without ``/proc``, only the process itself gets the signal.
 """
 
 import contextlib
@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import IO
 
 ANSWER_SECONDS = 2.0
-"""How long to wait until a process has written its stacks, in seconds."""
+"""Maximum time to wait until a process has written its stacks, in seconds."""
 LOOK_SECONDS = 0.1
 PROCESSES = Path("/proc")
 
 
 def stacks_of(pid: int, file: IO[bytes]) -> list[str]:
-    """Return the lines of stacks that process ``pid`` writes to ``file``, an empty list if it writes none."""
+    """Make the process ``pid`` write its stacks to ``file``, and return their lines, [] if the process writes none."""
     began = _size(file)
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGUSR1)
@@ -32,7 +32,7 @@ def stacks_of(pid: int, file: IO[bytes]) -> list[str]:
 
 
 def stacks_below(pid: int, stderr: IO[bytes] | None) -> list[str]:
-    """Return the stacks of all descendants of process ``pid`` that handle SIGUSR1, each below a line with the process.
+    """Return the stacks of all descendants of process ``pid`` that handle SIGUSR1, each after a line with the process.
 
     ``stderr`` is the file to which the descendants write their stacks, None if they write to the terminal.
     """
@@ -77,7 +77,7 @@ def answers(pid: int) -> bool:
 
 
 def command(pid: int) -> str:
-    """Return the module that a process runs with ``python -m``, else its command line."""
+    """Return the module that a process runs with ``python -m``, or the command line if it runs another program."""
     with contextlib.suppress(OSError):
         words = (PROCESSES / str(pid) / "cmdline").read_text().rstrip("\0").split("\0")
         return words[words.index("-m") + 1] if "-m" in words[:-1] else " ".join(words)
@@ -85,7 +85,7 @@ def command(pid: int) -> str:
 
 
 def without_pytest(stacks: Sequence[str]) -> list[str]:
-    """Return the lines of stacks without the frames of pytest, which are the same for all cases."""
+    """Return the lines of stacks without pytest's frames, which are the same for all cases."""
     kept, of_pytest = [], False
     for line in stacks:
         of_pytest = of_pytest and line.startswith("  File ")

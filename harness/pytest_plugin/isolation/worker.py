@@ -1,4 +1,4 @@
-"""``Worker``, the handle of a child in the collecting process: start it, run cases in it with a timeout, end it."""
+"""``Worker``: start a child process, run cases in it with a timeout, and end it."""
 
 import contextlib
 import json
@@ -15,7 +15,7 @@ from harness.pytest_plugin.isolation.messages import Broken, Done, Start, Word
 from harness.pytest_plugin.isolation.stacks import stacks_below, stacks_of
 
 LOOK_SECONDS = 0.25
-"""How often to check whether the child has ended while waiting for its messages, in seconds."""
+"""Interval of checks whether the child has ended, while waiting for its messages, in seconds."""
 START_SECONDS = 1800.0
 """Timeout for starting an engine, in seconds. On a card, the model is compiled at the start."""
 END_SECONDS = 20.0
@@ -23,9 +23,9 @@ END_SECONDS = 20.0
 
 
 class Worker:
-    """A child. The constructor starts it with ``launch``, and raises what ``launch`` raises.
+    """A child process that runs cases. The constructor starts it with ``launch``, and raises what ``launch`` raises.
 
-    The child ends with ``close`` or ``kill``, or when this process ends.
+    ``close`` and ``kill`` end the child. It also ends when this process ends.
     """
 
     def __init__(self, start: Start, launch: Launch) -> None:
@@ -51,7 +51,7 @@ class Worker:
 
     @property
     def ended(self) -> str:
-        """Wait for the end of the child, and return a sentence about it."""
+        """Wait for the end of the child, and return a sentence that says how it ended."""
         return f"the process of the engine {how_it_ended(self.process.wait())}"
 
     def run(self, name: str, limit: float | None) -> Done | Broken:
@@ -91,7 +91,7 @@ class Worker:
                     return self._broken(f"the process that runs the cases of this engine did not collect {name}")
 
     def _next(self, allowed: float | None) -> Word | Broken:
-        """Return the next message of the child.
+        """Return the next message from the child.
 
         Return ``Broken`` if there is no message within ``allowed`` seconds, or if the child has ended.
         """
@@ -114,7 +114,7 @@ class Worker:
         pid = self._running or self.process.pid
         stacks = stacks_of(pid, self._stacks)
         below = stacks_below(pid, self._printed[1] if self._printed else None)
-        what = f"this case took longer than {allowed:g} s (--cb-case-timeout), and its process was killed"
+        what = f"this case took longer than {allowed:g} s (--cb-case-timeout), so the process that ran it was killed"
         broken = self._broken(what, ("the process was in:", "", *(stacks or ["(it wrote no stacks)"]), *below))
         self.kill()
         return broken

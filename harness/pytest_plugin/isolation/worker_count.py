@@ -4,11 +4,11 @@ import os
 from pathlib import Path
 
 BYTES_OF_A_WORKER = 2 << 30
-"""Memory to reserve for a worker and its engine, in bytes."""
+"""Memory that one worker and its engine need, in bytes."""
 
 
 def useful_workers() -> int:
-    """Return the number of cores that this process may use, or fewer if there is not enough memory; at least 1."""
+    """Return the number of workers: one for each core that this process may use, or fewer if memory is short."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     free = free_memory()
     return cores if free is None else max(1, min(cores, free // BYTES_OF_A_WORKER))

@@ -1,4 +1,4 @@
-"""Timeout of cases that run in xdist's workers, without isolation: a worker that hangs writes its stacks and exits."""
+"""Timeout of cases that run in xdist's workers without isolation: a worker that hangs writes its stacks and exits."""
 
 import faulthandler
 import re
@@ -16,7 +16,7 @@ _FOLDER = "spyre_cb_stacks"
 
 
 class HangsOfWorkers:
-    """A pytest plugin on the controller: replaces xdist's report of a worker that hung by one with its stacks."""
+    """A pytest plugin on the controller: adds the stacks of a worker that hung to xdist's report of its crash."""
 
     def __init__(self, limit: float) -> None:
         self._limit = limit
@@ -34,7 +34,8 @@ class HangsOfWorkers:
         stacks = file.read_text(encoding="utf-8", errors="replace").splitlines()
         file.unlink()
         if stacks:
-            what = f"this case took longer than {self._limit:g} s (--cb-case-timeout), and its worker was ended"
+            what = f"this case took longer than {self._limit:g} s (--cb-case-timeout), so the worker that ran it was "
+            "ended"
             report.longrepr = "\n".join([what, "", "the worker was in:", "", *without_pytest(stacks)])
 
     def pytest_unconfigure(self) -> None:
@@ -44,7 +45,7 @@ class HangsOfWorkers:
 class HangGuard:
     """A pytest plugin in a worker: ends the process when a case takes longer than ``limit`` seconds.
 
-    Before that, faulthandler writes the stacks to a file.
+    Before the process ends, faulthandler writes the stacks of its threads to a file.
     """
 
     def __init__(self, worker: dict[str, Any], limit: float) -> None:

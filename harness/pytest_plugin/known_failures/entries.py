@@ -24,9 +24,9 @@ PLACEHOLDER = "TODO a link to the issue, and what is wrong in a sentence"
 
 def _a_reason(text: str) -> str:
     if re.search(r"\b(TODO|FIXME|XXX)\b", text, re.IGNORECASE):
-        raise ValueError("the reason is still to be written: give the link to an issue and a sentence")
+        raise ValueError("the reason is a placeholder: give the link to an issue, and say what is wrong")
     if not (link := re.search(r"https?://\S+", text)):
-        raise ValueError("the reason has no link: give the link to an issue (https://…) and a sentence")
+        raise ValueError("the reason has no link: give the link to an issue (https://…) and say what is wrong")
     if len(re.findall(r"\w{2,}", text.replace(link[0], " "))) < 2:
         raise ValueError("the reason is only a link: add a sentence about what is wrong")
     return text
@@ -50,7 +50,7 @@ EntryPointName = Literal["in-process", "http"]
 class Conditions(Model):
     """The conditions under which a test is expected to fail, such as ``backend: sendnn``.
 
-    Each is one value or a list of values, one of which must be that of the test. Conditions that are not given hold.
+    A condition has one value or a list of values. It holds if the test has one of these values, or if it is not given.
     """
 
     backend: Annotated[tuple[Backend, ...] | None, BeforeValidator(one_or_many)] = None
@@ -67,7 +67,8 @@ class Conditions(Model):
     def hold(self, facts: Mapping[str, Any]) -> bool:
         """Return whether all conditions hold for a test.
 
-        ``facts`` has the properties of the test that conditions can name. A tuple in it has equivalent names.
+        ``facts`` has the value of the test for each condition. If the value is a tuple, the condition can name any of
+        its elements.
         """
         if self.vllm is not None and not (facts["vllm"] and SpecifierSet(self.vllm).contains(facts["vllm"], True)):
             return False
@@ -91,7 +92,7 @@ class KnownFailure(Model):
     when: Conditions = Conditions()
     reason: Annotated[Text, AfterValidator(_a_reason)]
     strict: bool = True
-    """Whether it is a failure if the test passes, so that outdated entries are noticed."""
+    """Whether the run fails if the test passes, so that outdated entries are noticed."""
 
 
 class KnownFailuresFile(Model):
@@ -102,7 +103,7 @@ class KnownFailuresFile(Model):
 
 @dataclass(frozen=True)
 class Listed:
-    """An entry with its position in the file. ``line`` and ``last_line`` are its first and last line, from 1."""
+    """An entry with its position in the file. ``line`` and ``last_line`` are the numbers of its first and last line."""
 
     entry: KnownFailure
     file: Path

@@ -22,9 +22,10 @@ _STRICT = "[XPASS(strict)]"
 
 
 class KnownFailures:
-    """A pytest plugin in every process that collects tests.
+    """A pytest plugin in every process that collects tests: marks known failures as xfail.
 
-    ``given`` is the file of ``--cb-known-failures``. If it is None, the file next to or above each suite is used.
+    ``given`` is the file of ``--cb-known-failures``. If it is None, the file next to each suite, or in a folder above
+    it, is used.
     """
 
     def __init__(self, config: pytest.Config, given: Path | None) -> None:
@@ -66,7 +67,8 @@ class KnownFailures:
     def _cases_of_a_full_run(self, file: Path, arguments: list[Path]) -> list[str] | None:
         """Return SUITE/ID of all cases to which the list ``file`` applies.
 
-        Return None if the run does not include all of these cases, because a missing case is not an error then.
+        Return None if the run does not include all of these cases. An entry may then name a case that is not in the
+        run.
         """
         if not all(argument.is_dir() for argument in arguments):
             return None
@@ -114,14 +116,14 @@ class KnownFailures:
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Write a line for each reason, with the number of tests that failed as expected or passed unexpectedly."""
-        for word, what in (("xfailed", "failed as expected"), ("xpassed", "passed though listed as a known failure")):
+        for word, what in (("xfailed", "failed as expected"), ("xpassed", "passed although listed as a known failure")):
             reasons = [report.wasxfail for report in terminalreporter.stats.get(word, ())]
             for reason in dict.fromkeys(reasons):
                 terminalreporter.write_line(f"{what}: {plural(reasons.count(reason), 'test')}: {reason}")
 
 
 def _facts(item: CaseItem) -> dict[str, Any]:
-    """Return the properties of a test that conditions can name, such as its backend."""
+    """Return the value of a test for each condition, such as its backend."""
     configuration, settings = item.expanded.configuration, item.config.stash[settings_key]
     return {
         "backend": configuration.backend,
@@ -139,7 +141,7 @@ def _facts(item: CaseItem) -> dict[str, Any]:
 def _list_for(path: Path) -> Path | None:
     """Return the list of known failures that applies to a suite file or folder, None if there is none.
 
-    It is the nearest one in the folder or above it, see ``_upward``.
+    This is the nearest file known-failures.yaml in the folder or above it (``_upward``).
     """
     for folder in _upward(path if path.is_dir() else path.parent):
         if (folder / FILE_NAME).is_file():
@@ -148,13 +150,13 @@ def _list_for(path: Path) -> Path | None:
 
 
 def _suites_root(suite: Path) -> Path:
-    """Return the folder with the requirements.yaml of a suite, to which suite names are relative, or its own folder."""
+    """Return the folder to which the name of a suite is relative: that of its requirements.yaml, or its own folder."""
     folder = suite.resolve().parent
     return next((each for each in _upward(folder) if (each / REQUIREMENTS).is_file()), folder)
 
 
 def _upward(folder: Path) -> Iterator[Path]:
-    """Yield the folder and its parents, up to one with a requirements.yaml, a pyproject.toml or a .git."""
+    """Yield the folder and its parents, up to the first that has a requirements.yaml, a pyproject.toml or a .git."""
     for each in (folder, *folder.parents):
         yield each
         if (each / REQUIREMENTS).is_file() or (each / "pyproject.toml").is_file() or (each / ".git").exists():

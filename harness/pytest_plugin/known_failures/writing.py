@@ -1,6 +1,6 @@
 """Update a list of known failures from the results of a run.
 
-Entries whose tests passed are removed, the other entries are kept, and the new failures are added.
+Entries whose tests passed are removed, the other entries are kept, and entries for new failures are added.
 """
 
 import json
@@ -27,11 +27,11 @@ known_failures:
 
 @dataclass(frozen=True)
 class Written:
-    """The new text of the list of known failures, and the number of entries kept, taken out and added."""
+    """The new text of the list of known failures, and how many entries were kept, removed and added."""
 
     text: str
     kept: int
-    taken_out: int
+    removed: int
     added: int
 
 
@@ -46,7 +46,7 @@ def read_results(file: Path) -> Sequence[Mapping[str, Any]]:
 def written(file: Path | None, results: Sequence[Mapping[str, Any]]) -> Written:
     """Return the list of known failures in ``file``, updated with these results. Raises SuiteError.
 
-    ``file`` may be None or may not exist. Then the new list has the failures of the run only.
+    ``file`` may be None or may not exist. The new list then has only the failures of the run.
     """
     listed: tuple[Listed, ...] = ()
     lines: list[str] = []
@@ -70,15 +70,15 @@ def _is_listed(result: Mapping[str, Any]) -> bool:
 
 
 def _listed_as(result: Mapping[str, Any]) -> tuple[str, str]:
-    """Return (case, reason) of the entry that lists a test. Its line is not used, because it may have changed."""
+    """Return (case, reason) of the entry that lists a test. Its line number may have changed since the run."""
     known = result.get("known_failure", {})
     return str(known.get("case")), str(known.get("reason"))
 
 
 def _as_written(lines: Sequence[str], each: Listed) -> str:
-    """Return the text of an entry.
+    """Return the text of an entry, as it is in the file.
 
-    Anchors and aliases of YAML are expanded, because the entry with an anchor may be removed.
+    YAML aliases are replaced by what they stand for, because the entry with their anchor may be removed.
     """
     text = "\n".join(lines[each.line - 1 : each.last_line]) + "\n"
     if not re.search(r":\s+[&*]\w", text):
@@ -98,7 +98,7 @@ def _entries(results: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def _conditions(label: str, model: str) -> str:
-    """Return the conditions of an entry as YAML. ``label`` is a backend's name, perhaps followed by ``(simulated)``."""
+    """Return the conditions of an entry as YAML. ``label`` is a backend such as ``sendnn (simulated)``."""
     backend, _, simulated = label.partition(" ")
     more = ", simulated: true" if simulated else ""
     return f"{{backend: {backend}, model: {json.dumps(model)}{more}}}"

@@ -1,7 +1,7 @@
 """Show the progress of a run on the terminal: running tests, number of outcomes, steps per second, and failures.
 
-It is shown only on a terminal, and not with options such as ``-v`` or ``-s`` that print more. ``view.py`` renders the
-progress, ``plugin.py`` shows it.
+The progress is not shown with options such as ``-v`` or ``-s``, which print more. ``view.py`` renders the progress, and
+``plugin.py`` shows it.
 """
 
 import os
@@ -14,14 +14,14 @@ OTHER_OUTPUT = ("usepdb", "trace", "collectonly", "setupshow", "setupplan", "set
 
 
 class Progress:
-    """A pytest plugin on the controller: registers ``ProgressShown`` if ``wanted`` is true."""
+    """A pytest plugin on the controller: registers ``ProgressShown`` if ``wanted`` returns True."""
 
     def __init__(self, results: ResultStream) -> None:
         self._results = results
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionstart(self, session: pytest.Session) -> None:
-        """Register ``ProgressShown``. Before the session starts, pytest has no terminal reporter yet."""
+        """Register ``ProgressShown``. This is not possible earlier, because pytest has no terminal reporter yet."""
         if wanted(session.config):
             # Imported only if needed, because importing rich is slow.
             from harness.pytest_plugin.progress.plugin import ProgressShown
@@ -30,7 +30,7 @@ class Progress:
 
 
 def wanted(config: pytest.Config) -> bool:
-    """Return whether to show progress: on a terminal, without ``-v``, ``-s``, ``--pdb`` and ``-q``."""
+    """Return whether to show progress: on a terminal, and without options such as ``-v``, ``-s`` and ``--pdb``."""
     option, reporter = config.option, config.pluginmanager.get_plugin("terminalreporter")
     if option.cb_no_progress or reporter is None or not reporter.isatty or os.environ.get("TERM", "dumb") == "dumb":
         return False

@@ -19,8 +19,9 @@ COLOURS = {"passed": "green", "failed": "red", "error": "red", "skipped": "brigh
 class RunState:
     """The progress of a run.
 
-    ``total`` is the number of tests, 0 if it is not known. ``counts`` has the number of tests by outcome, ``running``
-    the start time of each running test (as ``time.time``), and ``steps`` the number of engine steps so far.
+    ``total`` is the number of tests, 0 if it is not known. ``counts`` has the number of tests with each outcome, and
+    ``running`` the start time of each running test. ``began`` is the start time of the run. Times are as in
+    ``time.time``. ``steps`` is the number of engine steps so far.
     """
 
     total: int = 0
@@ -30,6 +31,7 @@ class RunState:
     began: float = field(default_factory=time.time)
 
     def finished(self, test: str, outcome: str, steps: int) -> None:
+        """Record that a test has ended. ``steps`` is the number of its engine steps."""
         self.running.pop(test, None)
         self.counts[outcome] += 1
         self.steps += steps

@@ -65,7 +65,7 @@ def test_a_listed_failure_that_passes_fails_where_the_list_is_strict(tmp_path: P
     listed.write_text(listed.read_text(encoding="utf-8") + "    strict: false\n", encoding="utf-8")
     done = run(tmp_path, *arguments, "mine.yaml")
     assert done.returncode == 0, done.stdout
-    assert f"passed though listed as a known failure: 1 test: {REASON}" in done.stdout
+    assert f"passed although listed as a known failure: 1 test: {REASON}" in done.stdout
     assert outcomes(tmp_path / "r.jsonl") == {"xpassed": 1}
 
 
@@ -95,7 +95,7 @@ def test_an_entry_without_a_case_is_an_error_if_all_cases_are_run(tmp_path: Path
         ),
         ("backend: eager", "cards: -1", ":3:19: known_failures[0].when.cards: "),
         (f"    reason: {REASON}\n", "", ":2:5: known_failures[0]: the key `reason` is missing"),
-        (REASON, "TODO", ":4:13: known_failures[0].reason: the reason is still to be written"),
+        (REASON, "TODO", ":4:13: known_failures[0].reason: the reason is a placeholder"),
         (REASON, "it just fails", ":4:13: known_failures[0].reason: the reason has no link"),
         (REASON, "https://example.org/issues/1", ":4:13: known_failures[0].reason: the reason is only a link"),
         ("known_failures:", "failures:", ":1:1: the key `known_failures` is missing"),
@@ -155,7 +155,7 @@ def test_the_command_keeps_reasons_takes_out_what_passes_and_adds_what_fails(
     assert "mine/" not in text
     assert text.count('- case: worse/five-lines\n    when: {backend: eager, model: "tiny-granite"}\n') == 1
     load_known_failures.cache_clear()
-    with pytest.raises(SuiteError, match="the reason is still to be written"):
+    with pytest.raises(SuiteError, match="the reason is a placeholder"):
         load_known_failures(listed)
 
 
@@ -167,7 +167,7 @@ def test_an_entry_that_stays_does_not_lose_what_it_shares_with_one_that_goes(tmp
     listed.write_text(f"known_failures:\n{entries}", encoding="utf-8")
     known = {"case": "mine/*", "reason": REASON, "place": "listed.yaml:2"}
     new = written(listed, [{"test": "t", "outcome": "xpassed", "known_failure": known}])
-    assert (new.kept, new.taken_out, new.added) == (1, 1, 0)
+    assert (new.kept, new.removed, new.added) == (1, 1, 0)
     again = tmp_path / "again.yaml"
     again.write_text(new.text, encoding="utf-8")
     (stays,) = load_known_failures(again)

@@ -31,7 +31,10 @@ def test_part(environment: dict[str, str], part: tuple[int, int]) -> None:
 @pytest.mark.parametrize(
     ("environment", "message"),
     [
-        ({}, "auto: no job scheduler has set the index of this job; known are JOB_COMPLETION_INDEX (Kubernetes"),
+        (
+            {},
+            "auto: no job scheduler has set the index of this job; known variables are JOB_COMPLETION_INDEX",
+        ),
         ({"JOB_COMPLETION_INDEX": "1"}, "JOB_COMPLETION_INDEX is set, but JOB_COMPLETIONS is not. Kubernetes does not"),
         (
             {"JOB_COMPLETION_INDEX": "5", "JOB_COMPLETIONS": "5"},

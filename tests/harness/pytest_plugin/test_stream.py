@@ -232,7 +232,7 @@ def test_a_disk_that_is_full_ends_the_file_and_not_the_run(run: Run) -> None:
     session: Any = types.SimpleNamespace(exitstatus=0)
     assert len([*run.stream.pytest_sessionfinish(session)]) == 1
     assert run.terminal_lines == [
-        "ERROR: --cb-results /dev/full: cannot be written: No space left on device; results are missing in it"
+        "ERROR: --cb-results /dev/full: cannot be written: No space left on device; results are missing in this file"
     ]
     assert session.exitstatus == 3
 

@@ -126,7 +126,7 @@ def as_json(items: Iterable[Mapping[str, Any]]) -> str:
 def _items_of_suite(path: Path, model: str) -> list[Item]:
     suite = load_suite(path).suite
     items: dict[tuple[int, int | None], Item] = {}
-    for test in expand(suite, [model], most=len(suite.cases) * 1000):
+    for test in expand(suite, [model], max_tests=len(suite.cases) * 1000):
         if isinstance(test.case, BehaviourCase):
             raise TraceError(
                 f"{path}: a behaviour suite can't be traced; use a suite of kind scheduler_steps or output"

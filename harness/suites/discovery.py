@@ -1,4 +1,4 @@
-"""Find the suite files in the paths that a command is given, or in the default folder."""
+"""Find the suite files in the paths on a command line, or in the default folder."""
 
 import os
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ class NoSuitesError(ValueError):
 
 
 def default_suites() -> Path:
-    """Return the folder ``suites`` in the current directory, else that of the installed package.
+    """Return the folder ``suites`` in the current directory or, if there is none, in the installed package.
 
     Raises NoSuitesError if neither exists.
     """
@@ -26,10 +26,10 @@ def default_suites() -> Path:
 
 
 def suite_files(paths: Sequence[Path]) -> list[Path]:
-    """Return the suite files among the paths and in the folders among them. Each file is returned once,
-    whichever links lead to it.
+    """Return the suite files among ``paths``, and those in the folders among ``paths``.
 
-    Raises NoSuitesError if a folder has no suite, or a link to one that does not exist.
+    A file to which several symbolic links lead is returned only once. Raises NoSuitesError if a folder has no suite, or
+    a link to a suite that does not exist.
     """
     files: dict[str, Path] = {}
     for path in paths or [default_suites()]:
@@ -42,7 +42,7 @@ def suite_files(paths: Sequence[Path]) -> list[Path]:
 
 
 def dangling(link: Path) -> str:
-    """Return what is wrong with a link, as a clause about it."""
+    """Return what is wrong with a dangling symbolic link, as the end of a sentence."""
     return f"is a link to {os.readlink(link)}, which does not exist"
 
 

@@ -25,9 +25,9 @@ class TooManyTestsError(ValueError):
 
 @dataclass(frozen=True)
 class Configuration:
-    """One combination of parameter values.
+    """One combination of parameter values of a suite.
 
-    ``model_in_id`` is the name of the model in test ids. If it is empty, the id has the last part of the model's path.
+    ``model_in_id`` is the name of the model in test ids. If it is "", test ids have the last part of the model's path.
     """
 
     model: str
@@ -41,7 +41,7 @@ class Configuration:
 
     @property
     def label(self) -> str:
-        """Return the part of a test id in brackets. Except model and backend, default values are left out."""
+        """Return the part of a test id that is in brackets, without default values except for model and backend."""
         parts = [self.model_in_id or model_label(self.model), self.backend]
         if self.tensor_parallel_size > 1:
             parts.append(f"tp{self.tensor_parallel_size}")
@@ -57,7 +57,7 @@ class Configuration:
 
     @property
     def markers(self) -> tuple[str, ...]:
-        """Return the markers that follow from the parameter values: backend, scheduler, HTTP, several processes."""
+        """Return the markers that follow from the parameter values, for example from the backend and the scheduler."""
         http = ("http",) if self.entry_point == "http" else ()
         multi = ("multi",) if self.tensor_parallel_size > 1 else ()
         return ("spyre" if self.backend == "sendnn" else "cpu", FORMATS[self.scheduler].marker, *http, *multi)
@@ -65,7 +65,7 @@ class Configuration:
 
 @dataclass(frozen=True)
 class Expanded:
-    """One test, that is, one case in one configuration. ``index`` is the position of the case in its suite."""
+    """One test, which is one case in one configuration. ``index`` is the position of the case in its suite."""
 
     index: int
     case: Case
@@ -77,7 +77,7 @@ class Expanded:
 
     @property
     def limits(self) -> Limits:
-        """Return the limits of the case. If ``max_num_seqs`` is a parameter of the suite, that value is used."""
+        """Return the limits of the case. If ``max_num_seqs`` is a parameter of the suite, its value is used."""
         seqs = self.configuration.max_num_seqs
         return self.case.limits if seqs is None else self.case.limits.model_copy(update={"max_num_seqs": seqs})
 
@@ -106,14 +106,14 @@ class Expanded:
 
     @property
     def options(self) -> SchedulerOptions | None:
-        """Return the options of the test's scheduler, None if it has none."""
+        """Return the options of the test's scheduler, None if this scheduler has no options."""
         known = FORMATS[self.configuration.scheduler]
         return known.options_for(getattr(self.case, known.options_key)) if known.options_key else None
 
     def markers(self, suite: AnySuite) -> tuple[str, ...]:
         """Return all markers of this test, each once. ``suite`` is the suite of its case.
 
-        Markers of schedulers are left out, except that of the test's own scheduler.
+        Of the markers of schedulers, only the marker of the test's scheduler is included.
         """
         caching = ("prefix_caching",) if getattr(self.options, "enable_prefix_caching", False) else ()
         given = (suite.kind, *self.configuration.markers, *caching, *suite.markers, *self.case.markers)
@@ -122,16 +122,17 @@ class Expanded:
 
 
 def expand(
-    suite: AnySuite, models: Sequence[str], most: int | None = None, scheduler: Scheduler = DEFAULT_SCHEDULER
+    suite: AnySuite, models: Sequence[str], max_tests: int | None = None, scheduler: Scheduler = DEFAULT_SCHEDULER
 ) -> list[Expanded]:
     """Return all tests of a suite, sorted by configuration, so that the tests of an engine run one after the other.
 
-    ``models`` are the models that ``$models`` in the suite stands for. ``most`` overrides the suite's ``max_tests``.
+    ``models`` are the models that ``$models`` in the suite stands for. ``max_tests``
+    overrides the suite's ``max_tests``.
 
     ``scheduler`` is the scheduler of the engine under test. Output and behaviour suites that do not name a scheduler
     use it, because outputs and answers are the same with every scheduler. The events under ``happens`` and ``never``
-    are not the same, so they are then removed from the cases. Scheduler-step suites that do not name a scheduler use
-    the default one. Raises TooManyTestsError.
+    are not the same with every scheduler, so these keys are then removed from the cases. Scheduler-step suites that do
+    not name a scheduler use the default scheduler. Raises TooManyTestsError.
     """
     parameters = suite.parameters
     says = "scheduler" in parameters.model_fields_set or suite.kind == "scheduler_steps"
@@ -149,7 +150,7 @@ def expand(
             parameters.policy or (None,),
         )
     ]
-    count, bound = len(configurations) * len(suite.cases), most or suite.max_tests
+    count, bound = len(configurations) * len(suite.cases), max_tests or suite.max_tests
     if count > bound:
         raise TooManyTestsError(
             f"the suite has {len(suite.cases)} cases x {len(configurations)} configurations = {count} tests, "
@@ -160,7 +161,7 @@ def expand(
 
 
 def _without_events(case: Case) -> Case:
-    """Return the case without ``happens`` and ``never``, whose events are those of the scheduler it was written for."""
+    """Return the case without ``happens`` and ``never``, because their events are those of another scheduler."""
     events = {"happens", "never"} & set(type(case).model_fields)
     return case.model_copy(update=dict.fromkeys(events, ()))
 
@@ -168,13 +169,13 @@ def _without_events(case: Case) -> Case:
 def model_label(model: str) -> str:
     """Return the name of a model for test ids: the last part of its path or hub id.
 
-    Characters other than letters, digits, ``.``, ``_`` and ``-`` are replaced.
+    Characters other than letters, digits, ``.``, ``_`` and ``-`` are replaced with ``-``.
     """
     return _simple(PurePath(model).name) or "model"
 
 
 def _labels_apart(models: Iterable[str]) -> dict[str, str]:
-    """Return a label for each model. If two models would have the same label, their labels are their whole names."""
+    """Return a label for each model. If two models would get the same label, their whole names are the labels."""
     labels = {model: model_label(model) for model in models}
     count = Counter(labels.values())
     return {model: _simple(model) if count[label] > 1 else label for model, label in labels.items()}

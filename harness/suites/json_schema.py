@@ -10,10 +10,10 @@ from harness.suites.schema import POLICY_NAMES, Suite, by_name, one_or_many
 
 
 class _AsWritten(GenerateJsonSchema):
-    """A generator that also accepts the short forms of values.
+    """A generator of schemas that also accept the short forms of values.
 
-    For example, a key with a list of names also accepts one name. The schema that pydantic generates by itself has only
-    the list, to which a validator converts the name.
+    For example, a key with a list of names also accepts a single name, which a validator converts to a list. The schema
+    that pydantic generates by itself accepts only the list.
     """
 
     def function_before_schema(self, schema: Any) -> JsonSchemaValue:

@@ -1,4 +1,4 @@
-"""Load suite files. Each mistake in one is reported on one line: file, line, column, key, what is wrong, and a hint."""
+"""Load suite files. Each mistake is reported on one line: file, line, column, key, what is wrong, and a hint."""
 
 import difflib
 import re
@@ -45,7 +45,7 @@ MAX_PROBLEMS = 20
 
 
 class SuiteError(Exception):
-    """A suite file has mistakes: ``problems``, and ``more`` others that are not listed."""
+    """A suite file has mistakes. ``problems`` are the first mistakes, and ``more`` is the number of others."""
 
     def __init__(self, problems: Sequence[Problem], more: int = 0) -> None:
         lines = [*map(str, problems)]
@@ -58,7 +58,7 @@ class SuiteError(Exception):
 
 @dataclass(frozen=True)
 class LoadedSuite:
-    """A suite, with the text of its file. ``places`` has the position of each value in the file."""
+    """A suite with the text of its file. ``places`` has the position of each value in the file."""
 
     path: Path
     suite: StepsSuite | OutputSuite | BehaviourSuite
@@ -112,8 +112,8 @@ _SUITES: Mapping[str, type[StepsSuite | OutputSuite | BehaviourSuite]] = Mapping
 def _validated(data: dict[str, Any], context: dict[str, Any]) -> StepsSuite | OutputSuite | BehaviourSuite:
     """Validate the content of a suite file.
 
-    A valid suite is validated with the pydantic model of its kind only, because the union of all kinds takes much
-    longer to build. The union is used for a suite with mistakes, because its errors also list the kinds.
+    A valid suite is validated only with the pydantic model of its kind, because the union type of all kinds takes much
+    longer to build. A suite with mistakes is validated with the union type, because its errors also list the kinds.
     """
     kind = data.get("kind")
     model = _SUITES.get(kind) if isinstance(kind, str) else None
@@ -127,9 +127,9 @@ def _validated(data: dict[str, Any], context: dict[str, Any]) -> StepsSuite | Ou
 
 
 def _suite_error(problems: Iterable[Problem]) -> SuiteError:
-    """Return the error with its problems in the order of the file.
+    """Return the error for these problems, sorted by their position in the file.
 
-    A mistake in a value with aliases is found several times, but listed once.
+    A mistake in a value with aliases is found several times, but listed only once.
     """
     once = {(problem.line, problem.column, problem.what): problem for problem in reversed([*problems])}
     ordered = sorted(once.values(), key=lambda problem: (problem.line, problem.column))
@@ -167,7 +167,8 @@ def _explained(file: Path, source: Source, error: ValidationError) -> Iterator[P
     for path, detail in details:
         if detail["type"] == "missing" and (*path, detail["loc"][-1]) in meant:
             continue
-        # ``steps`` is a word or a list of rows. pydantic reports errors for both, but the author meant one of them.
+        # ``steps`` is a word or a list of rows. pydantic reports errors for both types, but the author meant one of
+        # them.
         other_branch = "literal_error" if isinstance(source.node(path).content, list) else "tuple_type"
         if _is_steps(path) and detail["type"] == other_branch:
             continue
@@ -347,8 +348,8 @@ def _did_you_mean(word: str) -> str:
 
 
 def _listed(words: Iterable[str], conjunction: str) -> str:
-    *most, last = (f"`{word}`" for word in words)
-    return f"{', '.join(most)} {conjunction} {last}" if most else last
+    *others, last = (f"`{word}`" for word in words)
+    return f"{', '.join(others)} {conjunction} {last}" if others else last
 
 
 def _plain_number(value: float) -> str:

@@ -1,4 +1,4 @@
-"""The markers that tests of suites have, and checks of marker expressions (``-m``)."""
+"""The pytest markers of tests from suites, and checks of marker expressions (``-m``)."""
 
 import difflib
 import re
@@ -67,5 +67,5 @@ def closest(name: str, known: Collection[str]) -> str:
 
 
 def registered(lines: Iterable[str]) -> set[str]:
-    """Return the names of the markers in pytest's setting ``markers``. Its lines are ``name(arguments): meaning``."""
+    """Return the names of the markers in the lines of pytest's setting ``markers``, ``name(arguments): meaning``."""
     return {line.split(":")[0].split("(")[0].strip() for line in lines}

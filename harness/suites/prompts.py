@@ -20,11 +20,11 @@ from harness.types import RequestSpec
 class Vocabulary:
     """A model's tokenizer, and its sets of token ids.
 
-    ``encode`` adds the special tokens that the tokenizer adds to a prompt, ``encode_plain`` adds none. ``chat`` renders
-    a conversation, a list of messages with ``role`` and ``content``, with the model's chat template, including the
-    generation prompt. ``decode`` keeps special tokens in the text. ``visible`` leaves them out, as in the text in which
-    stop strings are searched. ``ordinary`` are the ids of tokens that are not special, ``special`` those that are.
-    ``size`` is the number of tokens.
+    ``encode`` adds the special tokens that the tokenizer adds to a prompt, and ``encode_plain`` adds none. ``chat``
+    renders a conversation with the model's chat template, including the generation prompt, and encodes it. A
+    conversation is a list of messages with ``role`` and ``content``. ``decode`` keeps special tokens in the text, and
+    ``visible`` leaves them out, as in the text in which stop strings are searched. ``ordinary`` are the ids of tokens
+    that are not special, and ``special`` the ids of special tokens. ``size`` is the number of tokens.
     """
 
     encode: Callable[[str], tuple[int, ...]]
@@ -93,7 +93,7 @@ def prompt_token_ids(prompt: Prompt, case_id: str, position: int, vocabulary: Vo
 
 
 def _token_ids(prompt: Prompt, name: str, vocabulary: Vocabulary) -> tuple[int, ...]:
-    """Return the token ids of a prompt. If random tokens have no seed of their own, ``name`` is the seed."""
+    """Return the token ids of a prompt. ``name`` is the seed of random tokens for which the prompt has no seed."""
     if prompt.random_tokens is not None:
         source = random.Random(prompt.seed or name)
         return tuple(source.choice(vocabulary.ordinary) for _ in range(prompt.random_tokens))
@@ -115,7 +115,7 @@ def _given(prompt: Prompt, vocabulary: Vocabulary) -> tuple[int, ...]:
 
 
 def _as_long(token_ids: tuple[int, ...], length: int | None) -> tuple[int, ...]:
-    """Return ``token_ids``, repeated or cut so that there are ``length`` of them. None: return them unchanged."""
+    """Return ``token_ids``, repeated or cut to ``length`` token ids, or unchanged if ``length`` is None."""
     if not token_ids:
         raise ValueError("the prompt has no tokens")
     return token_ids if length is None else tuple(islice(cycle(token_ids), length))
@@ -160,7 +160,7 @@ def request_spec(request: Request, case_id: str, position: int, vocabulary: Voca
 def simulated_spec(request: Request, case_id: str, position: int, vocabulary: Vocabulary) -> RequestSpec:
     """Convert a request for a driver that runs no model, but needs prompt tokens, for example for prefix caching.
 
-    ``simulated_token_ids`` of the result are the tokens that the driver pretends to generate.
+    ``simulated_token_ids`` of the result are the tokens that the driver returns as generated tokens.
     """
     spec = request_spec(request, case_id, position, vocabulary)
     return replace(spec, structured_outputs=None, simulated_token_ids=request.simulated_tokens)
@@ -169,8 +169,8 @@ def simulated_spec(request: Request, case_id: str, position: int, vocabulary: Vo
 def nameless_spec(request: Request, position: int, vocabulary: Vocabulary | None = None) -> RequestSpec:
     """Convert a request for a driver that runs no model and needs no prompt tokens.
 
-    The prompt of the result has the right length, and all its token ids are 0. Raises ValueError if the length depends
-    on a tokenizer, as that of a text does, and ``vocabulary`` is None.
+    The prompt of the result has the right length, and all its token ids are 0. If the prompt is text, its length
+    depends on a tokenizer. Raises ValueError if ``vocabulary`` is None in this case.
     """
     length = request.prompt.length
     if length is None and vocabulary is None:

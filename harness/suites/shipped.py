@@ -28,7 +28,7 @@ def is_shipped(path: str | Path) -> bool:
 
 
 def found(path: Path) -> Path:
-    """Return the path or, if it does not exist, the path of the suite of this package that has this name."""
+    """Return ``path`` if it exists. Otherwise return the path of this package's suite with this name, if any."""
     if path.exists() or path.is_absolute():
         return path
     ours = shipped() / path

@@ -1,7 +1,7 @@
 """The format of suite files, as pydantic models. docs/writing-cases.md describes the format.
 
-Validation is strict: ``max_tokens: "5"`` and ``id: yes``, which YAML reads as true, are errors. A constraint between
-several fields is checked by a validator, which has a one-line message.
+Validation is strict. For example, ``max_tokens: "5"`` is an error, and so is ``id: yes``, which YAML reads as true.
+Validators check constraints between several fields. Their messages have one line.
 """
 
 from harness.suites.schema.actions import (

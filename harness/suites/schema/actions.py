@@ -17,8 +17,8 @@ Status = Annotated[int, Field(ge=100, le=599)]
 class ErrorExpectation(Model):
     """The expected error of an action.
 
-    Its message must contain all texts of ``message_contains``. ``param`` is the field of the request that the error is
-    about. ``status``, ``type`` and ``param`` are checked over HTTP only.
+    The message of the error must contain all strings of ``message_contains``. ``param`` is the field of the request
+    that the error is about. ``status``, ``type`` and ``param`` are checked only over HTTP.
     """
 
     message_contains: Annotated[tuple[Words, ...], BeforeValidator(one_or_many)] = ()
@@ -34,10 +34,10 @@ class ErrorExpectation(Model):
 
 
 class StepBounds(Model):
-    """The maximum numbers of engine steps that any request of a ``generate`` action may wait.
+    """The maximum numbers of engine steps that a request of a ``generate`` action may wait.
 
-    ``queue`` is for the time from joining the queue to the first step that computes the request, ``first_token`` for
-    that from joining the queue to the first token, and ``between`` for that from one token to the next.
+    ``queue`` limits the time from joining the queue to the first step that computes the request, ``first_token`` the
+    time from joining the queue to the first token, and ``between`` the time from one token to the next.
     """
 
     queue: Number | None = None
@@ -54,13 +54,14 @@ class StepBounds(Model):
 class Outcome(Model):
     """The expected outcome of an action.
 
-    The lists have one entry for each answer. An action with several requests has the answers of the first request, then
-    those of the second, and so on. With ``text: reference``, ``logprobs: reference`` and ``prompt_logprobs:
-    reference``, texts and logprobs must be those of Hugging Face. ``same_as`` names an earlier action whose texts must
-    be equal, ``unlike`` one whose texts must be different. With ``usage: true``, the reported numbers of tokens must be
-    right. ``max_steps`` is for ``generate`` actions in this process. For ``http`` actions there are
-    ``status``, ``contains`` (texts in the response's body), ``headers`` (regular expressions by name) and ``fields``
-    (values of JSON by path).
+    Keys with a list have one entry for each answer: the answers of the first request, then those of the second, and so
+    on. With ``text: reference``, ``logprobs: reference`` and ``prompt_logprobs: reference``, texts and logprobs must be
+    those of Hugging Face. ``same_as`` names an earlier action whose texts must be equal, and ``unlike`` an earlier
+    action whose texts must be different. With ``usage: true``, the reported numbers of tokens must be right.
+    ``max_steps`` is only for ``generate`` actions of in-process engines.
+
+    These keys are only for ``http`` actions: ``status``, ``contains`` (strings in the body of the response),
+    ``headers`` (a regular expression for each header) and ``fields`` (expected values in the JSON body, by path).
     """
 
     error: ErrorExpectation | None = None
@@ -90,9 +91,10 @@ class Outcome(Model):
 
 
 class Call(Request):
-    """One request to the entry point. ``n`` is the number of answers; ``model`` overrides the name of the model.
+    """One request to the entry point. ``n`` is the number of answers, and ``model`` overrides the name of the model.
 
-    With ``echo``, the prompt and its logprobs are returned before the answer. For the entry point ``http`` only.
+    With ``echo``, the prompt and its logprobs are returned before the answer. ``echo`` is only for the entry point
+    ``http``.
     """
 
     n: Annotated[int, Field(gt=0, le=128)] = 1
@@ -109,8 +111,8 @@ class StreamCall(Call):
     """A request whose answer is streamed.
 
     ``kind`` is vLLM's RequestOutputKind: each chunk has the new text (``delta``) or all text so far (``cumulative``),
-    or there is one chunk at the end (``final``). Over HTTP it is always ``delta``. The client disconnects after
-    ``leave_after`` chunks, if given.
+    or there is only one chunk, at the end (``final``). Over HTTP, the kind is always ``delta``. If ``leave_after`` is
+    given, the client disconnects after that number of chunks.
     """
 
     kind: Literal["delta", "cumulative", "final"] = "delta"
@@ -142,7 +144,7 @@ class Chat(Model):
 class Leave(Model):
     """Which clients of a flood disconnect: with ``every: 3``, the third, the sixth, and so on.
 
-    ``after`` is the number of chunks that they receive before.
+    ``after`` is the number of chunks that such a client receives before it disconnects.
     """
 
     every: Annotated[int, Field(gt=0)]
@@ -150,10 +152,11 @@ class Leave(Model):
 
 
 class Flood(Model):
-    """Many clients that send requests at the same time. ``call`` is the request of each.
+    """Many clients that send requests at the same time. ``call`` is the request that each client sends.
 
-    A random prompt is different for each client. Clients that stay connected must get ``n`` answers of ``max_tokens``
-    tokens. If the request is greedy, the answers must be those that the same request gets alone.
+    If the prompt is random, each client has a different prompt. Clients that stay connected must get ``n`` answers of
+    ``max_tokens`` tokens. If the request is greedy, the answers must be those of the same request without other
+    clients.
     """
 
     clients: Annotated[int, Field(gt=0, le=1000)]
@@ -165,10 +168,10 @@ class Flood(Model):
 class Wait(Model):
     """Wait until a condition holds, for at most one minute.
 
-    ``running``, ``waiting``, ``tkv``, ``used_blocks`` and ``reserved_blocks`` are values of the engine's state.
-    ``end_of`` and ``of`` name actions in the background. ``end_of`` waits for the end of its action, ``chunks`` until
-    the action ``of`` has received this number of chunks. With ``before_tokens``, it is an error if the action ``of``
-    has already received this number of tokens when the condition becomes true.
+    ``running``, ``waiting``, ``tkv``, ``used_blocks`` and ``reserved_blocks`` are values that the engine's state must
+    reach. ``end_of`` is the name of a background action whose end is awaited. ``chunks`` is a number of chunks that the
+    background action with the name ``of`` must receive. With ``before_tokens``, the case fails if the action ``of`` has
+    already received this number of tokens when the condition becomes true.
     """
 
     idle: Literal[True] | None = None
@@ -201,10 +204,9 @@ class Wait(Model):
 class ServerMetrics(Model):
     """The expected increases of a server's metrics since the start of the case.
 
-    ``first_tokens`` is the number of observations of the time to first token, ``further_tokens`` that of the
-    inter-token latency.
-    ``prefix_queries`` is the number of prompt tokens that were looked up in the prefix cache, and ``prefix_hits`` how
-    many of them were found.
+    ``first_tokens`` is the number of observations of the time to first token, and ``further_tokens`` the number of
+    observations of the inter-token latency. ``prefix_queries`` is the number of prompt tokens that were looked up in
+    the prefix cache, and ``prefix_hits`` the number of those that were found.
     """
 
     prompt_tokens: Number | None = None
@@ -225,7 +227,7 @@ class ServerMetrics(Model):
 
 
 class RawHttp(Model):
-    """A raw HTTP request. The body is ``content`` as JSON, or the text ``body`` repeated ``repeat_body`` times."""
+    """A raw HTTP request. The body is ``content`` as JSON, or the string ``body`` repeated ``repeat_body`` times."""
 
     method: Literal["GET", "POST", "PUT", "DELETE", "PATCH"] = "POST"
     path: str = "/v1/completions"
@@ -244,7 +246,7 @@ class RawHttp(Model):
 
 
 class Check(Model):
-    """A check that is written in Python, by its name. ``options`` are its keyword arguments."""
+    """A check that is written in Python, with the name ``name`` and the keyword arguments ``options``."""
 
     name: Words
     options: dict[str, JsonValue] = Field(default_factory=dict)
@@ -276,7 +278,7 @@ class Action(Model):
     """One action of a behaviour case, and its expected outcome.
 
     A ``complete``, ``stream`` or ``chat`` action with a ``name`` runs in the background, and later actions can refer to
-    it. Its outcome is checked when it has ended.
+    it by its name. The outcome of a background action is checked when the action has ended.
     """
 
     name: Slug | None = None
@@ -301,7 +303,7 @@ class Action(Model):
 
     @property
     def calls(self) -> tuple[Request, ...]:
-        """Return the requests of the action. That of a ``chat`` action is left out, because it has no prompt."""
+        """Return the requests of the action, () for a ``chat`` action, whose request has no prompt."""
         if self.generate is not None:
             return self.generate
         call = self.complete or self.stream or (self.flood and self.flood.call)
@@ -319,7 +321,7 @@ class Action(Model):
         return sum(getattr(call, "n", 1) for call in self.calls) if self.chat is None else 1
 
     def _call_fields(self) -> dict[str, Any]:
-        """Return the values of the fields that a call has in addition to those of a request, for the description."""
+        """Return the values of the fields that ``Call`` has in addition to ``Request``, for the description."""
         call, leave = self.calls[0], self.flood and self.flood.leave
         fields = {key: getattr(call, key, None) for key in ("n", "model", "leave_after")}
         fields["leave"] = f"every {leave.every} after {leave.after} chunks" if leave else None
@@ -337,11 +339,11 @@ class Action(Model):
             raise MisfitError(what, hint="such as `expect: {token_counts: [5]}`; with a `name` it is optional")
         if kind not in ANSWERING and self.expect is not None:
             raise MisfitError(
-                f"`expect` is not allowed for the action {kind}, whose keys say what it expects", "expect"
+                f"`expect` is not allowed for the action {kind}, because its own keys say what is expected", "expect"
             )
         for name in ("headers", "fields"):
             if kind != "http" and getattr(self.expect, name, None):
-                raise MisfitError(f"{name} are those of an http action", "expect", name)
+                raise MisfitError(f"{name} is only allowed for the action http", "expect", name)
         if self.name is not None and kind not in ANSWERING:
             raise MisfitError(f"only the actions {', '.join(ANSWERING)} can have a name", "name")
         if self.expect and self.expect.max_steps and kind != "generate":
@@ -380,7 +382,7 @@ def _shown(value: Model) -> str:
 def refuse_timing(request: Request, *at: str | int) -> None:
     """Raise MisfitError if a request of an action has ``join_step`` or ``abort_step``.
 
-    ``at`` is the path of the request. Actions take place in real time, not at engine steps.
+    Actions take place in real time, not at engine steps. ``at`` is the path of the request in the action.
     """
     for name, given in (("join_step", request.join_step > 0), ("abort_step", request.abort_step is not None)):
         if given:

@@ -1,4 +1,4 @@
-"""What all parts of the suite format use: the base class of the models, types of numbers and names, and MisfitError."""
+"""Basis of all parts of the suite format: the base class of the models, types of numbers and names, MisfitError."""
 
 from types import MappingProxyType
 from typing import Annotated, Any
@@ -10,7 +10,7 @@ SuiteName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+([._/-][a-z0-9]
 MarkerName = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]*$", max_length=60)]
 RequirementId = Annotated[str, StringConstraints(pattern=r"^[A-Z]+(-[A-Z0-9]+)+$", max_length=60)]
 
-# No engine reaches these bounds. A number with a few zeros too many is an error here, instead of exhausting the memory.
+# No engine reaches these bounds. They make a number with a few zeros too many an error, before it exhausts the memory.
 MOST = 1_000_000_000
 LONGEST = 1_000_000
 Size = Annotated[int, Field(gt=0, le=MOST)]
@@ -24,7 +24,8 @@ Text = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST)]
 class MisfitError(ValueError):
     """Fields of a suite contradict each other.
 
-    ``at`` is the path from the model, which has found the mistake, to the field. ``hint`` says what to do.
+    ``at`` is the path of the wrong field, relative to the pydantic model whose validator raises the error. ``hint``
+    says what to do.
     """
 
     def __init__(self, what: str, *at: str | int, hint: str = "") -> None:
@@ -44,11 +45,11 @@ def one_or_many(value: Any) -> Any:
 
 
 RENAMED_KEYS = MappingProxyType({"door": "entry_point", "pieces": "chunks"})
-"""Keys of earlier versions of the suite format, each with its new name, for error messages."""
+"""Keys of earlier versions of the suite format, each with its present name, for error messages."""
 
 
 class Model(BaseModel):
-    """The base class of all models: types are strict, unknown keys are errors, and instances are frozen."""
+    """The base class of all pydantic models: types are strict, unknown keys are errors, and instances are frozen."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, defer_build=True)
 

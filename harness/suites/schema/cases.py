@@ -115,7 +115,7 @@ class _RequestsCase(Case):
         return self
 
     def _refuse_sampling(self) -> None:
-        """Raise MisfitError for sampled requests, because references exist only for greedy ones."""
+        """Raise MisfitError for sampled requests, because reference outputs exist only for greedy requests."""
         for index, request in enumerate(self.requests):
             if request.temperature > 0:
                 what = "temperature must be 0 with `output: reference`, because references are greedy"
@@ -159,9 +159,10 @@ class OutputCase(_RequestsCase):
         raise MisfitError(what, "requests", 0, "temperature", hint="such as `seed: 1`")
 
     def _refuse_ends(self) -> None:
-        """Raise MisfitError for requests of an ``output: distribution`` that can end before ``max_tokens``.
+        """Raise MisfitError for requests that can't be tested with ``output: distribution``.
 
-        The runs of a request are compared as one array, so they must have the same length.
+        These are requests that can end before ``max_tokens``, because all runs of a request must have the same length,
+        and requests with parameters that change the logits.
         """
         for index, request in enumerate(self.requests):
             if not request.runs_to_max_tokens and request.prompt.length is not None:
@@ -185,7 +186,7 @@ class ServerOptions(Model):
 
 
 class BehaviourCase(Case):
-    """A behaviour case: its actions are performed in order, then the engine must be idle."""
+    """A behaviour case: its actions are performed in order, and then the engine must be idle."""
 
     server: ServerOptions = ServerOptions()
     actions: Annotated[tuple[Action, ...], BeforeValidator(as_tuple), Field(min_length=1)]
@@ -210,7 +211,7 @@ class BehaviourCase(Case):
 
 
 def _references(action: Action) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Yield the names of other actions to which an action refers, each with the path of the field that has the name."""
+    """Yield the name of each action to which an action refers, after the path of the field that has the name."""
     wait = action.wait
     places = (
         (("abort",), action.abort),

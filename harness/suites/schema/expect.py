@@ -30,7 +30,7 @@ def _as_row(value: Any) -> StepRow:
 
 
 def no_such_request(request: int, requests: int, *at: str | int) -> MisfitError:
-    """Return the error for a number that is not that of a request of the case. ``requests`` is how many there are."""
+    """Return the error for a number that no request of the case has. ``requests`` is the number of requests."""
     hint = f"requests are numbered from 0 to {requests - 1}" if requests > 1 else "the only request is 0"
     return MisfitError(f"the case has no request {request}", *at, hint=hint)
 
@@ -50,9 +50,9 @@ StepTable = Annotated[tuple[Row, ...], BeforeValidator(as_tuple), Field(min_leng
 class StepsExpectation(Model):
     """The expectation of a scheduler-step case.
 
-    ``steps`` is the expected step table as a list of rows, or ``golden`` if it is in a golden file. With ``output:
-    reference``, the output of each request is also compared with that of Hugging Face on CPU, by ``policy``. With
-    ``output: none``, outputs are not compared.
+    ``steps`` is the expected step table as a list of rows, or ``golden`` if the table is in a golden file. With
+    ``output: reference``, the output of each request is also compared with that of Hugging Face on CPU, by ``policy``.
+    With ``output: none``, outputs are not compared.
     """
 
     steps: Literal["golden"] | StepTable
@@ -95,7 +95,7 @@ class OutputExpectation(Model):
     """The expectation of an output case.
 
     - ``output: reference``: each request gets the output of Hugging Face on CPU, compared by ``policy``.
-    - ``output: alone``: each request gets the same tokens and logprobs as when it runs alone on the same engine.
+    - ``output: alone``: each request gets the same tokens and logprobs as without other requests, on the same engine.
     - ``output: distribution``: each request is run ``draws`` times with different seeds. Its tokens must have the
       distribution that follows from its sampling parameters and Hugging Face's logits.
 
@@ -119,7 +119,7 @@ class OutputExpectation(Model):
     @model_validator(mode="after")
     def _draws_belong_to_a_distribution(self) -> "OutputExpectation":
         if (self.draws is not None) != (self.output == "distribution"):
-            what = "`output: distribution` needs `draws`, how often to run each request, and `draws` needs the former"
+            what = "`output: distribution` needs `draws` (how often to run each request), and `draws` needs it"
             raise MisfitError(what, hint="such as `{output: distribution, draws: 50}`")
         return self
 
@@ -136,7 +136,7 @@ class EndExpectation(Model):
     """The expectation of a behaviour case: the state of the engine at the end, and its limits.
 
     An engine is ``idle`` if no request is waiting or running and no block is in use. ``limits`` are the effective
-    limits that the engine must report. Limits that it does not report are not checked.
+    limits that the engine must report. Limits that the engine does not report are not checked.
     """
 
     engine: Literal["idle"] = "idle"

@@ -1,4 +1,4 @@
-"""Expected fields and headers of raw HTTP responses."""
+"""The format of expected fields and headers of responses to raw HTTP requests."""
 
 import re
 from typing import Annotated, Any
@@ -26,23 +26,26 @@ def _checked_pattern(pattern: str) -> str:
 
 FieldPath = Annotated[str, AfterValidator(_checked_path)]
 Pattern = Annotated[str, AfterValidator(_checked_pattern)]
-"""A regular expression that must match a whole header."""
+"""A regular expression that must match the whole value of a header."""
 
 
 class SameAs(Model):
-    """The value of another field."""
+    """The expected value is that of another field of the response, at the path ``same_as``."""
 
     same_as: FieldPath
 
 
 class Joined(Model):
-    """The texts of another field as one."""
+    """The expected value is the concatenation of the strings in another field, at the path ``joined``."""
 
     joined: FieldPath
 
 
 class OffsetsOf(Model):
-    """The position of each of the texts of another field in all of them as one."""
+    """The expected value is a list of offsets: where each string of another field begins in their concatenation.
+
+    ``offsets_of`` is the path of the other field.
+    """
 
     offsets_of: FieldPath
 
@@ -52,9 +55,9 @@ def _relation(value: Any) -> Any:
         return value
     kinds: dict[str, type[Model]] = {"same_as": SameAs, "joined": Joined, "offsets_of": OffsetsOf}
     if len(value) != 1 or (name := next(iter(value))) not in kinds:
-        raise ValueError(f"an object has one of {', '.join(kinds)}, with a path")
+        raise ValueError(f"an object must have exactly one of the keys {', '.join(kinds)}, with a path as its value")
     return kinds[name].model_validate(value)
 
 
 Expected = Annotated[SameAs | Joined | OffsetsOf | JsonValue, BeforeValidator(_relation)]
-"""A value of JSON, or what another field says."""
+"""An expected value: a JSON value, or a value that follows from another field of the response."""

@@ -73,7 +73,7 @@ EVENT_NAMES: tuple[str, ...] = get_args(EventName)
 
 
 class Happening(Model):
-    """An event by its name. ``request`` is the position of the request to which it happens, None if that is any."""
+    """An event. ``request`` is the position of the request to which the event happens, None for any request."""
 
     event: EventName
     request: Number | None = None

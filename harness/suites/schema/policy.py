@@ -1,4 +1,4 @@
-"""The format of ``policy``: the policy for comparing outputs with those of Hugging Face, and its tolerances."""
+"""The format of the key ``policy``: a policy for comparing outputs with those of Hugging Face, and its tolerances."""
 
 from typing import Annotated, Any, Literal, get_args
 
@@ -20,7 +20,7 @@ BOUNDS_OF: dict[str, tuple[str, ...]] = {
 
 
 class Policy(Model):
-    """A policy by its name. Tolerances that are not given have a default that depends on the engine's precision.
+    """A policy for comparing outputs. The defaults of its tolerances depend on the engine's precision.
 
     ``rel_tol`` and ``abs_tol`` are tolerances of logprobs (natural logarithms). ``margin`` is the maximum difference in
     logprob between the best token and another token that is accepted in its place. ``max_kl`` is the maximum

@@ -9,7 +9,7 @@ from harness.suites.schema.base import Ids, Length, MisfitError, Model, Slug, Te
 from harness.suites.yaml import read_ordinary
 
 FOLDER = "folder"
-"""Key of pydantic's validation context for the folder of the suite, to which the names of text files are relative."""
+"""Key of the folder of the suite in pydantic's validation context. Names of text files are relative to this folder."""
 
 MAX_TEXT = 10_000_000
 WAYS = ("random_tokens", "text", "text_file", "token_ids", "special_tokens", "parts")
@@ -18,12 +18,13 @@ WAYS = ("random_tokens", "text", "text_file", "token_ids", "special_tokens", "pa
 class Prompt(Model):
     """A prompt. It has exactly one of these keys:
 
-    - ``random_tokens: n`` is n ordinary tokens, chosen at random. They depend only on the id of the case and the
-      position of the request. With ``seed`` they depend only on that word, so that requests can have the same ones.
-    - ``text`` is encoded with the model's tokenizer, and so is the content of ``text_file``, a path relative to the
-      suite.
+    - ``random_tokens: n`` is n random tokens that are not special tokens. They depend only on the id of the case and
+      the position of the request. With ``seed``, they depend only on that word, so that several requests can have the
+      same tokens.
+    - ``text`` is encoded with the model's tokenizer.
+    - ``text_file`` is the path of a file, relative to the suite, whose content is encoded in the same way.
     - ``token_ids`` are used unchanged.
-    - ``special_tokens: all`` is every special token of the model, once, in the order of their ids.
+    - ``special_tokens: all`` is each special token of the model once, in the order of their ids.
     - ``parts`` is a list of prompts, which are concatenated.
 
     With ``tokens: n`` the prompt is repeated from its start, or cut off, so that it has n tokens.

@@ -21,7 +21,7 @@ from harness.suites.schema.structured import StructuredOutputs
 from harness.types import BLOCK_SIZE, TokenBudgetRules
 
 MAX_LOGPROBS = 20
-_SAID_IF_UNUSUAL = (
+_DESCRIBED = (  # Fields that the description of a request lists if they do not have their default.
     "ignore_eos",
     "temperature",
     "top_k",
@@ -57,14 +57,15 @@ Penalty = Annotated[float, Field(ge=-2, le=2)]
 
 
 class Request(Model):
-    """One request. By default it is greedy, ignores EOS, and so runs to ``max_tokens``.
+    """One request. By default it is greedy and ignores EOS, so it generates ``max_tokens`` tokens.
 
     ``join_step`` and ``abort_step`` are numbers of engine steps. ``logprobs`` is the number of alternative tokens that
-    the engine returns at each position, with their logprobs. These are compared as well. ``simulated_tokens`` are the
-    tokens that the model generates. Drivers that run no model need them if the tokens can end the request early.
-    Drivers that run the model must generate these tokens.
+    the engine returns at each position, with their logprobs, which are also compared. ``simulated_tokens`` are the
+    tokens that the model generates. A driver that runs no model needs them if generated tokens can end the request
+    early. An engine that runs the model must generate these tokens.
+
     ``prompt_logprobs`` is the number of alternative tokens at each position of the prompt. With ``golden``, the tokens
-    of the reference replace those that the engine samples. Both are for behaviour cases.
+    of the reference replace those that the engine samples. These two fields are only for behaviour cases.
     """
 
     prompt: Prompt
@@ -106,7 +107,7 @@ class Request(Model):
 
     @property
     def changes_logits(self) -> str | None:
-        """Return the first of the request's parameters that changes logits, such as a penalty. None: there is none."""
+        """Return the name of the first parameter that changes logits, such as a penalty, None if there is none."""
         names = ("presence_penalty", "frequency_penalty", "repetition_penalty", "logit_bias", "allowed_token_ids")
         defaults = type(self).model_fields
         changed = (
@@ -125,19 +126,19 @@ class Request(Model):
     def can_be_simulated(self) -> bool:
         """Return whether a driver that runs no model can run the request.
 
-        It can if no token can end the request early, or if ``simulated_tokens`` are given.
+        This is possible if no generated token can end the request early, or if ``simulated_tokens`` are given.
         """
         return bool(self.simulated_tokens) or (self.ignore_eos and not self.stop and not self.stop_token_ids)
 
     @property
     def runs_to_max_tokens(self) -> bool:
-        """Return whether the request always gets ``max_tokens`` tokens, because no token can end it early."""
+        """Return whether the request always generates ``max_tokens`` tokens, because no token can end it early."""
         known = self.prompt.length is not None
         return known and self.ignore_eos and not self.stop and not self.stop_token_ids
 
 
 class Limits(Model):
-    """Upper bounds for scheduling. A limit that is not given is that with which the engine was built."""
+    """Upper bounds for scheduling. A limit that is not given has the value with which the engine was built."""
 
     max_model_len: Size | None = None
     max_num_seqs: Size | None = None
@@ -149,15 +150,15 @@ class Options(Model):
     """The base class for the options of a scheduler that a case can set."""
 
     def check_requests(self, requests: Sequence[tuple[int, int]]) -> None:
-        """Raise MisfitError if a request can't run with these options. Requests are (prompt length, max_tokens)."""
+        """Raise MisfitError if a request can't run with these options. A request is (prompt length, max_tokens)."""
 
 
 class Chunking(Options):
     """Options of the chunked scheduler.
 
-    ``chunk_size`` is in tokens, and must be a multiple of 64. With ``interleave``, there is a decode between two chunks
-    of a prefill if other requests are decoding. With ``long_output_priority``, the requests with the fewest generated
-    tokens are paused first.
+    ``chunk_size`` is in tokens, and must be a multiple of 64. With ``interleave``, a decode runs between two chunks if
+    other requests are decoding. With ``long_output_priority``, the requests with the fewest generated tokens are paused
+    first.
     """
 
     chunk_size: Size = 128
@@ -178,7 +179,7 @@ class TokenBudget(Options):
 
     ``max_num_batched_tokens`` is the budget: the maximum number of tokens computed in one step. Without
     ``enable_chunked_prefill`` a prompt is computed in one step. ``long_prefill_token_threshold`` is the maximum number
-    of tokens of one request in one step, 0 for no threshold. ``rules`` are those of vLLM 0.27.1 or 0.32.0.
+    of tokens of one request in one step, 0 for no threshold. ``rules`` selects the rules of vLLM 0.27.1 or 0.32.0.
     """
 
     max_num_batched_tokens: Size = 512
@@ -191,7 +192,7 @@ class TokenBudget(Options):
         """Raise MisfitError if a request can need more than ``max_num_batched_tokens`` tokens in one step.
 
         Without ``enable_chunked_prefill``, all tokens of a request are computed in one step. After a preemption, these
-        are its prompt and all tokens generated so far.
+        are the tokens of its prompt and all tokens that it has generated so far.
         """
         for index, (length, max_tokens) in enumerate(() if self.enable_chunked_prefill else requests):
             longest = length + max_tokens - 1
@@ -210,7 +211,7 @@ def describe_request(index: int, request: Request) -> str:
         words.append(f"joins at step {request.join_step}")
     if request.abort_step is not None:
         words.append(f"is aborted at step {request.abort_step}")
-    for name in _SAID_IF_UNUSUAL:
+    for name in _DESCRIBED:
         value = getattr(request, name)
         if value != Request.model_fields[name].get_default(call_default_factory=True):
             words.append(f"{name} {value}")

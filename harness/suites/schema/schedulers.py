@@ -1,8 +1,7 @@
-"""What differs between schedulers in files: the marker, the columns of step tables, and the options.
+"""The format of each scheduler in suites, results files and traces: its marker, columns of step tables, and options.
 
-The files are suites, results and JSON workloads. The rest of the harness looks up the format of a scheduler by its name
-or by a row, so it needs no branches on the scheduler. The rules of a scheduler are in its folder of
-``harness/schedulers/``.
+The rest of the harness looks up the format of a scheduler by the scheduler's name or by a row of a step table, so it
+needs no branches on the scheduler. The rules of a scheduler are in its folder of ``harness/schedulers/``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -37,7 +36,7 @@ def _requests(column: str) -> Any:
 
 
 def _pairs(column: str, unit: str) -> Any:
-    """Return the pydantic type of the cells of ``column``, which are lists of (request, number of ``unit``)."""
+    """Return the pydantic type of the cells of ``column``, which are lists of pairs (request, number of ``unit``)."""
 
     def check(value: Any) -> tuple[tuple[int, int], ...]:
         if not isinstance(value, list | tuple) or not all(_are_numbers(pair) and len(pair) == 2 for pair in value):
@@ -80,19 +79,19 @@ TOKEN_BUDGET_COLUMNS = (
 
 
 def _one_more(row: StepRow, steps: int) -> StepRow:
-    """Return the row that is ``steps`` plain decodes later: tkv has grown by ``steps``, and the rest is the same."""
+    """Return the row after ``steps`` further plain decodes: tkv has grown by ``steps``, and the rest is the same."""
     return row._replace(step=row.step + steps, tkv=row.tkv_or_0 + steps, outputs=row.running, finished=())
 
 
 def _one_each(row: StepRow, steps: int) -> StepRow:
-    """Return the row that is ``steps`` plain decodes later: each running request computes one token in each step."""
+    """Return the row after ``steps`` further plain decodes: each running request computes one token in each step."""
     ones = tuple((request, 1) for request in row.running)
     gone = row._replace(scheduled=ones, preempted=(), hits=())
     return gone._replace(step=row.step + steps, outputs=row.running, finished=())
 
 
 def _runs(row: StepRow, request: int) -> bool:
-    """Return whether the request ran in the step: it got a token, or it is in its prefill."""
+    """Return whether the request ran in the step: it got a token, or is in its prefill."""
     return request in row.outputs or request in row.running
 
 
@@ -105,24 +104,26 @@ def _is_paused(row: StepRow, request: int) -> bool:
 
 
 def _is_preempted(row: StepRow, request: int) -> bool:  # noqa: ARG001
-    """Return True: between its tokens a request gets none only if it was preempted, waits, or is computed again."""
+    """Return True: with a token budget, every step between two tokens of a request that gives it none suspends it."""
     return True
 
 
 @dataclass(frozen=True)
 class SchedulerFormat:
-    """What is particular to one scheduler in files.
+    """The format of one scheduler in suites, results files and traces.
 
     ``marker`` is the pytest marker of its tests. ``columns`` are the columns of its step tables. ``own_column`` is a
-    column that no other scheduler has, by which its rows are recognised; None if there is no such column.
-    ``options_key`` is the key of its options in a case and in a JSON workload, ``options`` is the type of these options
+    column that no other scheduler has, so that rows of this scheduler can be recognised, None if there is no such
+    column. ``options_key`` is the key of its options in a case and in a trace, ``options`` is the type of these options
     in suites, and ``setup`` the type that drivers get. ``limits_it_lacks`` maps the names of limits that the scheduler
-    does not have to an error message. ``rounds_blocks`` is whether its engine rounds the number of blocks up to a
-    multiple of ``max_num_seqs``. ``plain_decode(row, steps)`` returns the row that is ``steps`` plain decodes later.
+    does not have to an error message. ``rounds_blocks`` is whether an engine with this scheduler rounds the number of
+    blocks up to a multiple of ``max_num_seqs``. ``plain_decode(row, steps)`` returns the row after ``steps`` further
+    plain decodes.
 
-    ``computes(row, request)`` returns whether the step computes tokens of the request. ``suspends(row, request)``
-    returns whether a step between two tokens of the request, in which it got none, is one in which it was suspended
-    (paused, or preempted and not yet computed again), and not a step that computed a prefill of another request.
+    ``computes(row, request)`` returns whether the step computes tokens of the request. ``suspends(row, request)`` is
+    called for steps between two tokens of a request in which it got no token. It returns whether the request was
+    suspended (paused, or preempted and not yet computed again). Otherwise the step computed the prefill of another
+    request.
     """
 
     name: Scheduler
@@ -139,7 +140,7 @@ class SchedulerFormat:
     suspends: Callable[[StepRow, int], bool] = _is_paused
 
     def options_for(self, given: Options | None) -> SchedulerOptions | None:
-        """Convert the options of a case to those that drivers get. Return None if the scheduler has no options."""
+        """Convert the options of a case to the type that drivers get. Return None if the scheduler has no options."""
         if self.options is None or self.setup is None:
             return None
         return self.setup(**(given or self.options()).model_dump())
@@ -175,7 +176,7 @@ _KNOWN_BY = tuple((each.own_column, each) for each in FORMATS.values() if each.o
 
 
 def format_of_row(row: StepRow) -> SchedulerFormat:
-    """Return the format of the scheduler to which a row belongs. It is recognised by its columns."""
+    """Return the format of the scheduler whose step tables have the columns of this row."""
     for column, known in _KNOWN_BY:
         if getattr(row, column) is not None:
             return known
@@ -185,8 +186,8 @@ def format_of_row(row: StepRow) -> SchedulerFormat:
 def columns_of_cells(cells: Sequence[Any]) -> tuple[str, ...]:
     """Return the columns to which the cells of a row belong.
 
-    They follow from the number of cells, and from the second cell. It is a number (``tkv``), or a list (``scheduled``).
-    Raises MisfitError if no scheduler has rows with this number of cells.
+    The columns follow from the number of cells, and from the type of the second cell, which is a number (``tkv``) or a
+    list (``scheduled``). Raises MisfitError if no scheduler has rows with this number of cells.
     """
     second = "scheduled" if len(cells) > 1 and isinstance(cells[1], list | tuple) else "tkv"
     alike = [each.columns for each in FORMATS.values() if each.columns[1] == second]
@@ -197,7 +198,7 @@ def columns_of_cells(cells: Sequence[Any]) -> tuple[str, ...]:
 
 
 def no_row(given: str, columns: tuple[str, ...] = COLUMNS) -> MisfitError:
-    """Return the error for a value that is not a row. ``given`` describes the value, ``columns`` what is expected."""
+    """Return the error for a value that is not a row with these columns. ``given`` describes the value."""
     what = f"a row must be a list of {len(columns)} values ({', '.join(columns)}), not {given}"
     return MisfitError(what, hint=f"such as `[{', '.join(_EXAMPLE[column] for column in columns)}]`")
 
@@ -219,8 +220,8 @@ _EXAMPLE: Mapping[str, str] = dict.fromkeys(("step", "used"), "1") | {
 def decodes_on(before: StepRow, after: StepRow) -> bool:
     """Return whether ``after`` is a plain decode (see ``StepRow``) that follows ``before``.
 
-    Whether a request took a block shows in tkv, which has then passed a multiple of 64, or in ``used`` for schedulers
-    without tkv. Tuples are compared by identity first, because drivers return the same tuple until its content changes.
+    If a request got a block, tkv has passed a multiple of 64 or, with schedulers without tkv, ``used`` has changed.
+    Comparing the rows is fast, because drivers return the same tuples until their content changes.
     """
     return (
         after.kind == before.kind == "decode"

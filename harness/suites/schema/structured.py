@@ -14,8 +14,8 @@ Words = Annotated[str, StringConstraints(min_length=1)]
 class StructuredOutputs(Model):
     """The constraint of an answer: exactly one of ``json``, ``regex``, ``choice``, ``grammar`` and ``json_object``.
 
-    They have the same meaning as in vLLM. ``json`` is a JSON schema, given as a mapping or as a string. ``grammar`` is
-    in the notation of Lark or of llama.cpp.
+    These kinds have the same meaning as in vLLM. ``json`` is a JSON schema, given as a mapping or as a string.
+    ``grammar`` is in the notation of Lark or of llama.cpp.
     """
 
     json_schema: Annotated[Words | dict[str, Any] | None, Field(alias="json")] = None
@@ -54,5 +54,5 @@ class StructuredOutputs(Model):
         return None if given is None else given.structure()
 
     def __str__(self) -> str:
-        """Return a description for readers of a report."""
+        """Return a description of the constraint for reports."""
         return str(self.structure())

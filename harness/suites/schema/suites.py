@@ -1,4 +1,4 @@
-"""The format of suites: their parameters, and their cases."""
+"""The format of suites: their parameters and their cases."""
 
 from collections.abc import Sequence
 from typing import Annotated, Literal
@@ -18,7 +18,7 @@ Sizes = Annotated[tuple[Size, ...], BeforeValidator(one_or_many), Field(min_leng
 
 
 class Parameters(Model):
-    """The parameters of a suite, each with a list of values. Each case is run with every combination of the values."""
+    """The parameters of a suite, each with a list of values. Each case runs with every combination of these values."""
 
     model: Annotated[tuple[str, ...], BeforeValidator(one_or_many), Field(min_length=1)] = (MODELS_OF_THE_RUN,)
     backend: Annotated[tuple[Backend, ...], BeforeValidator(one_or_many), Field(min_length=1)] = ("eager",)

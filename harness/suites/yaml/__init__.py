@@ -1,8 +1,8 @@
 """Read YAML files as plain data, together with the position of every value and key, for error messages.
 
-The accepted YAML is a subset: a file has one document, without tags, merge keys and duplicate keys, and numbers are
-plain decimals. The size and the depth of a file are limited, and so is the expansion of aliases. Every error is a
-``Problem`` with a position.
+Only a subset of YAML is accepted: a file has one document, without tags, merge keys and duplicate keys, and numbers are
+plain decimals. The size of a file, its depth and the expansion of aliases are limited. Every error is a ``Problem``
+with a position.
 """
 
 from harness.suites.yaml.reading import read_ordinary, read_yaml

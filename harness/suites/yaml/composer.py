@@ -34,7 +34,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 class Composer:
     """Builds the nodes of a file from the parser's events.
 
-    It continues after an invalid value, to report all of them, and stops at a syntax error.
+    The composer continues after an invalid value, to report all invalid values, and stops at a syntax error.
     """
 
     def __init__(self, file: Path, text: str) -> None:
@@ -48,6 +48,7 @@ class Composer:
         self.problems: list[Problem] = []
 
     def source(self) -> Source:
+        """Return the content of the file. Raises YamlError with all problems that were found."""
         try:
             self.events = yaml.parse(self.text, Loader=_Loader)
             root = self._document()
@@ -74,7 +75,7 @@ class Composer:
         after = next(self.events)
         if isinstance(after, yaml.DocumentStartEvent):
             what = "a second YAML document begins here"
-            self._stop(place_of(after.start_mark), what, "put it into a file of its own")
+            self._stop(place_of(after.start_mark), what, "put it into a separate file")
         return root
 
     def _node(self, event: yaml.Event, path: YamlPath) -> Node:

@@ -20,12 +20,12 @@ def read_yaml(path: Path) -> Source:
     return Composer(path, _decode(path, data)).source()
 
 
-def read_ordinary(path: Path, most: int) -> bytes:
-    """Return the first ``most`` bytes of a regular file. Raises OSError for missing files, pipes and devices."""
+def read_ordinary(path: Path, size: int) -> bytes:
+    """Return the first ``size`` bytes of a regular file. Raises OSError for missing files, pipes and devices."""
     with open(path, "rb", opener=_open_without_waiting) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError("not a regular file")
-        return file.read(most)
+        return file.read(size)
 
 
 def _open_without_waiting(path: str, flags: int) -> int:
@@ -33,8 +33,8 @@ def _open_without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)
 
 
-# These are control characters, and U+0085, U+2028 and U+2029. The latter are line breaks in YAML 1.1 but not in
-# editors, so the line numbers in error messages would be wrong.
+# These are control characters, and U+0085, U+2028 and U+2029. The last three are line breaks in YAML 1.1 but not in
+# editors, so line numbers in error messages would be wrong.
 _UNPRINTABLE = re.compile(r"[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 
 

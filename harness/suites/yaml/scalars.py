@@ -18,7 +18,8 @@ _WORDS: dict[str, bool | None] = {
 }
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
-# YAML 1.1 and 1.2 read these words differently: as a number or a date, as another number, or as text. They are errors.
+# YAML 1.1 and 1.2 read these words in different ways: as a number or a date, as another number, or as text. Therefore
+# they are errors.
 _AMBIGUOUS = {
     "an octal number": re.compile(r"[-+]?0o?[0-9_]+"),
     "a hexadecimal number": re.compile(r"[-+]?0x[0-9a-fA-F_]+"),
@@ -31,7 +32,7 @@ _AMBIGUOUS = {
 
 @lru_cache(maxsize=4096)
 def meaning(raw: str) -> tuple[Content, str, str]:
-    """Return the value of an unquoted word, an error message and a hint. The last two are empty if it is allowed."""
+    """Return the value of an unquoted word, an error message and a hint. The last two are "" if the word is allowed."""
     if raw in _WORDS:
         return _WORDS[raw], "", ""
     for other, form in _AMBIGUOUS.items():

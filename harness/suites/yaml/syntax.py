@@ -20,7 +20,10 @@ SEE = "see docs/writing-cases.md for a suite to start from"
 
 
 def broken_syntax(error: yaml.MarkedYAMLError, text: str) -> tuple[Place, str, str]:
-    """Return the position to correct, a message and a hint for an error of PyYAML's parser. ``text`` is the file's."""
+    """Return the position to correct, a message and a hint for an error of PyYAML's parser.
+
+    ``text`` is the content of the file.
+    """
     mark = error.problem_mark or error.context_mark
     if mark is None:
         return Place(1, 1), f"this file is not YAML: {error.problem}", SEE

@@ -1,4 +1,4 @@
-"""Types for the content of a YAML file, with the position of each value, and for the problems in it."""
+"""Types for the content of a YAML file with the position of each value, and for the mistakes in the file."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,8 @@ class Place(NamedTuple):
 class Problem:
     """One mistake in a file, which is shown on one line.
 
-    ``where`` is the path of the value, such as ``cases[2].limits``; ``what`` says what is wrong, ``hint`` what to do.
+    ``where`` is the path of the value, such as ``cases[2].limits``. ``what`` says what is wrong, and ``hint`` what to
+    do.
     """
 
     file: Path
@@ -52,8 +53,9 @@ _NO_KEYS: Mapping[str, Place] = MappingProxyType({})
 class Node(NamedTuple):
     """A value with its position.
 
-    ``values`` is the number of values in it, and ``height`` how deep they are nested, including those of aliases. It is
-    a named tuple, which is faster to create than a dataclass: ten thousand cases have hundreds of thousands of nodes.
+    ``values`` is the number of values that it contains, including itself, and ``height`` how deep they are nested. The
+    values of aliases count. ``keys`` has the position of each key of a mapping. The class is a named tuple, which is
+    faster to create than a dataclass, because ten thousand cases have hundreds of thousands of nodes.
     """
 
     place: Place
@@ -118,7 +120,7 @@ class Source:
 
 
 def shown_file(path: Path) -> str:
-    """Return a path for messages. It is relative to the current directory if the file is below that."""
+    """Return a path for messages, relative to the current directory if the file is in or below this directory."""
     try:
         return str(Path(os.path.abspath(path)).relative_to(Path.cwd()))
     except (ValueError, OSError):
@@ -131,9 +133,9 @@ def shown_path(path: YamlPath) -> str:
     return "".join(parts).removeprefix(".")
 
 
-def shortened(text: str, most: int = 60) -> str:
-    """Return ``text``, cut to ``most`` characters for messages."""
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+def shortened(text: str, length: int = 60) -> str:
+    """Return ``text``, cut to at most ``length`` characters, for messages."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def one_line(text: str) -> str:

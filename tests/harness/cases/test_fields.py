@@ -107,7 +107,7 @@ def test_a_header_matches_as_a_whole() -> None:
     [
         ({"fields": {"a..b": 1}}, "'a..b' is not a path"),
         ({"fields": {"": 1}}, "'' is not a path"),
-        ({"fields": {"a": {"b": 1}}}, "an object has one of same_as, joined, offsets_of"),
+        ({"fields": {"a": {"b": 1}}}, "an object must have exactly one of the keys same_as, joined, offsets_of"),
         ({"headers": {"a": "("}}, "'(' is not a regular expression"),
     ],
 )

@@ -135,9 +135,9 @@ def test_more_tests_than_a_suite_allows_are_refused_with_the_sum() -> None:
 
 def test_the_bound_of_the_run_stands_instead_of_the_suites() -> None:
     both = suite("a", "b", "c", max_tests=5, backend=["eager", "sendnn"])
-    assert len(expand(both, ["m"], most=6)) == 6
+    assert len(expand(both, ["m"], max_tests=6)) == 6
     with pytest.raises(TooManyTestsError, match="more than max_tests 2"):
-        expand(suite("a", "b", "c"), ["m"], most=2)
+        expand(suite("a", "b", "c"), ["m"], max_tests=2)
 
 
 # --- limits and the shape of the engine ------------------------------------------------------------------------

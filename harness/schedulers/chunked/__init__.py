@@ -2,12 +2,14 @@
 
 from harness.schedulers.chunked.bars import ChunkedBars
 from harness.schedulers.chunked.events import rule_events
-from harness.schedulers.chunked.explain import by_the_rules, impossible
 from harness.schedulers.chunked.invariants import RULES, check_invariants
 from harness.schedulers.chunked.kinds import kind_of_row
+from harness.schedulers.chunked.model import explain, predict
 from harness.schedulers.chunked.requirement_ids import requirements_of
 from harness.schedulers.chunked.rules import rule_for, rule_for_kinds
 from harness.schedulers.drawing import PADDED, UNUSED_WORDS, Drawing
+from harness.schedulers.explanation import phrase_or_none, why_impossible
+from harness.schedulers.request_tokens import requests_with_tokens
 from harness.schedulers.spec import Options, SchedulerSpec, SearchTools
 from harness.suites.schema import FORMATS
 from harness.types import ChunkingSetup
@@ -45,8 +47,12 @@ SPEC = SchedulerSpec(
     check_invariants=lambda run, specs, timings, limits, options: check_invariants(
         run, specs, timings, limits, _options(options)
     ),
-    impossible=lambda limits, options, *rest: impossible(limits, _options(options), *rest),
-    explain=lambda limits, options, *rest: by_the_rules(limits, _options(options), *rest),
+    impossible=lambda limits, options, *of_case: why_impossible(
+        lambda: predict(limits, _options(options), requests_with_tokens(*of_case))
+    ),
+    explain=lambda limits, options, specs, timings, run, step: phrase_or_none(
+        lambda: explain(limits, _options(options), requests_with_tokens(specs, timings, run), step)
+    ),
     rule_events=lambda limits, options, *rest: rule_events(limits, _options(options), *rest),
     requirements_of=requirements_of,
     invariants=tuple(RULES.values()),

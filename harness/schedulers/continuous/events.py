@@ -6,9 +6,8 @@ These are the reasons why requests wait, and how close they were to a limit.
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from harness.schedulers.continuous.explain import planned_requests
 from harness.schedulers.continuous.model import State, obstacles, predicted_steps
-from harness.schedulers.continuous.planned import PlannedRequest
+from harness.schedulers.continuous.planned import PlannedRequest, planned_requests
 from harness.schedulers.events import Event
 from harness.suites.schema import Request
 from harness.types import RequestSpec, Run, SchedulingLimits

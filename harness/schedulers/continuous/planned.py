@@ -1,6 +1,10 @@
 """``PlannedRequest``: a request in the form that the model of the continuous scheduler needs."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from harness.suites.schema import Request
+from harness.types import RequestSpec, Run
 
 
 @dataclass(frozen=True)
@@ -29,3 +33,20 @@ class PlannedRequest:
         """Return how many tokens the request generates if it is not aborted. A request that fills the context ends."""
         length = min(self.max_tokens, max(1, max_model_len - self.prompt_length))
         return length if self.stops_after is None else min(length, self.stops_after)
+
+
+def planned_requests(specs: Sequence[RequestSpec], timings: Sequence[Request], run: Run) -> list[PlannedRequest]:
+    """Convert the requests of a case to the form that the model needs.
+
+    A request that can end before ``max_tokens`` gets as many tokens in the model as in ``run``.
+    """
+    return [
+        PlannedRequest(
+            len(spec.prompt_token_ids),
+            spec.max_tokens,
+            timing.join_step,
+            timing.abort_step,
+            None if timing.runs_to_max_tokens else max(1, len(tokens)),
+        )
+        for spec, timing, tokens in zip(specs, timings, run.tokens, strict=True)
+    ]

@@ -4,12 +4,14 @@ A step computes at most ``max_num_batched_tokens`` tokens, the budget. The sched
 """
 
 from harness.schedulers.drawing import TOKENS_OF_A_CHARACTER, Drawing
+from harness.schedulers.explanation import phrase_or_none, why_impossible
+from harness.schedulers.request_tokens import requests_with_tokens
 from harness.schedulers.spec import Options, SchedulerSpec, SearchTools
 from harness.schedulers.token_budget.bars import TokenBudgetBars
 from harness.schedulers.token_budget.events import rule_events
-from harness.schedulers.token_budget.explain import by_the_rules, impossible
 from harness.schedulers.token_budget.invariants import RULES, check_invariants
 from harness.schedulers.token_budget.kinds import kind_of_row
+from harness.schedulers.token_budget.model import explain, predict
 from harness.schedulers.token_budget.requirement_ids import requirements_of
 from harness.schedulers.token_budget.rules import CAUSES, rule_for, rule_for_kinds
 from harness.suites.schema import FORMATS
@@ -50,8 +52,12 @@ SPEC = SchedulerSpec(
     check_invariants=lambda run, specs, timings, limits, options: check_invariants(
         run, specs, timings, limits, _options(options)
     ),
-    impossible=lambda limits, options, *rest: impossible(limits, _options(options), *rest),
-    explain=lambda limits, options, *rest: by_the_rules(limits, _options(options), *rest),
+    impossible=lambda limits, options, *of_case: why_impossible(
+        lambda: predict(limits, _options(options), requests_with_tokens(*of_case))
+    ),
+    explain=lambda limits, options, specs, timings, run, step: phrase_or_none(
+        lambda: explain(limits, _options(options), requests_with_tokens(specs, timings, run), step)
+    ),
     requirements_of=requirements_of,
     invariants=tuple(RULES.values()),
     bars=lambda sizes, *_: TokenBudgetBars(sizes),

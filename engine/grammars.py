@@ -121,23 +121,23 @@ def grammar_text(params: StructuredOutputsParams) -> str:
     if params.json is not None:
         schema = json.loads(str(params.json))
         if params.disable_additional_properties:
-            schema = closed(schema)
+            schema = without_extra_properties(schema)
         return str(LLMatcher.grammar_from_json_schema(json.dumps(schema), defaults=defaults))
     if params.choice is not None:
         return str(grammar_from("choice", json.dumps(params.choice)))
     return str(grammar_from(params.kind, str(params.regex or params.grammar)))
 
 
-def closed(schema: Any) -> Any:
+def without_extra_properties(schema: Any) -> Any:
     """Return a copy of a JSON schema in which objects may have only the properties that the schema lists.
 
     An object whose schema sets ``additionalProperties`` keeps that value.
     """
     if isinstance(schema, list):
-        return [closed(item) for item in schema]
+        return [without_extra_properties(item) for item in schema]
     if not isinstance(schema, dict):
         return copy.copy(schema)
-    found = {name: closed(value) for name, value in schema.items()}
+    found = {name: without_extra_properties(value) for name, value in schema.items()}
     if {"properties", "patternProperties"} & found.keys():
         found.setdefault("additionalProperties", False)
     return found

@@ -19,7 +19,7 @@ from engine.model.chunk_inputs import aligned_decode_inputs, chunk_inputs
 from engine.model.inputs import ModelInputs, decode_inputs, prefill_inputs, token_ids_for, with_outputs
 from engine.model.loader import load_model
 from engine.model.mixed_inputs import blocks_to_clear, decode_rows, part_in_whole_blocks, part_inputs
-from engine.model.prompt_scores import PromptLogits, StepLogits, take, wanted_parts
+from engine.model.prompt_scores import PromptLogits, StepLogits, store_prompt_logprobs, wanted_parts
 from engine.model.sampler import sample
 from engine.optimized.eager_attention import NAME as EAGER_ATTENTION
 from engine.optimized.eager_attention import attention_arguments, without_padding
@@ -72,7 +72,7 @@ class ModelRunner:
         rows = [sequences[request_id] for request_id in plan.request_ids]
         step = self.step_logits(plan, token_ids_for(plan, rows), wanted_parts(plan, sequences))
         for prompt in step.prompts:
-            take(prompt, sequences[prompt.request_id])
+            store_prompt_logprobs(prompt, sequences[prompt.request_id])
         return sample(step.rows, rows, self._seed) if rows else []
 
     def logits(self, plan: Runnable, token_ids: Sequence[int]) -> Tensor:

@@ -35,7 +35,7 @@ def wanted_parts(plan: Runnable, sequences: Mapping[str, SequenceState]) -> tupl
     return tuple([part for part in parts if sequences[part.request_id].wants_logprobs_of_its_prompt])
 
 
-def take(logits: PromptLogits, sequence: SequenceState) -> None:
+def store_prompt_logprobs(logits: PromptLogits, sequence: SequenceState) -> None:
     """Store the logprobs of the prompt tokens that follow the positions of ``logits`` in ``sequence``.
 
     The logits at the last prompt token are not used, because the next token is a generated one.

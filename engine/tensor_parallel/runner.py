@@ -6,7 +6,7 @@ import torch
 
 from engine.backends.compilation import Compilation
 from engine.model.inputs import token_ids_for
-from engine.model.prompt_scores import PromptLogits, take, wanted_parts
+from engine.model.prompt_scores import PromptLogits, store_prompt_logprobs, wanted_parts
 from engine.model.sampler import sample
 from engine.request import TokenOutput
 from engine.scheduling.plan import Runnable
@@ -34,5 +34,5 @@ class ParallelRunner:
         rows = [sequences[request_id] for request_id in plan.request_ids]
         step = self._workers.step_logits(plan, token_ids_for(plan, rows), wanted_parts(plan, sequences))
         for request_id, start, values in step.prompts:
-            take(PromptLogits(request_id, start, torch.from_numpy(values)), sequences[request_id])
+            store_prompt_logprobs(PromptLogits(request_id, start, torch.from_numpy(values)), sequences[request_id])
         return sample(torch.from_numpy(step.values), rows, self._seed) if rows else []

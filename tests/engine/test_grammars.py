@@ -9,7 +9,7 @@ import torch
 from checkpoints import resolve
 from engine.config import EngineConfig
 from engine.entrypoints.llm import LLM
-from engine.grammars import Grammars, closed
+from engine.grammars import Grammars, without_extra_properties
 from engine.model.grammar_masks import constrained
 from engine.model.logits import processed
 from engine.request import FinishReason, Request, SamplingParams, TokenOutput
@@ -197,7 +197,7 @@ def test_an_engine_without_a_tokenizer_refuses_structures() -> None:
 
 def test_objects_are_closed_where_they_list_properties() -> None:
     schema = {"properties": {"a": {"properties": {}, "additionalProperties": True}}, "items": [{"type": "string"}]}
-    assert closed(schema) == {
+    assert without_extra_properties(schema) == {
         "properties": {"a": {"properties": {}, "additionalProperties": True}},
         "items": [{"type": "string"}],
         "additionalProperties": False,

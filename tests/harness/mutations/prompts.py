@@ -16,23 +16,23 @@ from tests.harness.mutations.registry import output_mutation
 
 @output_mutation("prompts-of-boundary-lengths", "prompt: logprob of token")
 def score_each_prompt_token_by_its_own_position(patch: pytest.MonkeyPatch) -> None:
-    take = prompt_scores.take
+    store = prompt_scores.store_prompt_logprobs
 
     def shifted(logits: PromptLogits, sequence: SequenceState) -> None:
-        take(logits._replace(values=logits.values.roll(-1, dims=0)), sequence)
+        store(logits._replace(values=logits.values.roll(-1, dims=0)), sequence)
 
-    patch.setattr(runner, "take", shifted)
+    patch.setattr(runner, "store_prompt_logprobs", shifted)
 
 
 @output_mutation("prompts-of-boundary-lengths", "prompt has 0 logprobs")
 def keep_the_logprobs_of_the_last_chunk_only(patch: pytest.MonkeyPatch) -> None:
-    take = prompt_scores.take
+    store = prompt_scores.store_prompt_logprobs
 
     def forgetful(logits: PromptLogits, sequence: SequenceState) -> None:
         sequence.prompt_tokens.clear()
-        take(logits, sequence)
+        store(logits, sequence)
 
-    patch.setattr(runner, "take", forgetful)
+    patch.setattr(runner, "store_prompt_logprobs", forgetful)
 
 
 @output_mutation("prompts-of-boundary-lengths", "alternatives, expected")
@@ -47,14 +47,14 @@ def list_one_alternative_for_a_prompt_token(patch: pytest.MonkeyPatch) -> None:
 
 @output_mutation("prompts-of-boundary-lengths", "prompt: logprob of token")
 def score_a_chunk_as_if_it_began_the_prompt(patch: pytest.MonkeyPatch) -> None:
-    take = prompt_scores.take
+    store = prompt_scores.store_prompt_logprobs
 
     def early(logits: PromptLogits, sequence: SequenceState) -> None:
-        take(logits, sequence)
+        store(logits, sequence)
         if logits.start:
-            take(logits._replace(start=0), sequence)
+            store(logits._replace(start=0), sequence)
 
-    patch.setattr(runner, "take", early)
+    patch.setattr(runner, "store_prompt_logprobs", early)
 
 
 @output_mutation("a-prompt-in-the-cache-is-computed-again", "prompt has 0 logprobs")

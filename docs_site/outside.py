@@ -23,7 +23,7 @@ def file_page(path: str) -> str:
 
 
 def rewritten(markdown: str, page: str, known: Iterable[str]) -> str:
-    """Return a page whose links to ``known`` files outside ``docs/`` lead to their pages."""
+    """Return a page whose links to ``known`` files outside ``docs/`` lead to the pages of these files on the site."""
     pages = set(known)
 
     def to_page(found: re.Match[str]) -> str:

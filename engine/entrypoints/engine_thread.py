@@ -34,7 +34,7 @@ class EngineStoppedError(RuntimeError):
 
 
 class EngineBusyError(RuntimeError):
-    """Limits cannot change, because requests are unfinished or blocks are held. The message lists how many."""
+    """Limits cannot change, because requests are unfinished or blocks are held. The message has the numbers of both."""
 
 
 class Subscriber(Protocol):

@@ -78,7 +78,7 @@ class ModelRunner:
     def logits(self, plan: Runnable, token_ids: Sequence[int]) -> Tensor:
         """Run the plan and return the logits to sample from, float32 ``[rows, vocabulary]``.
 
-        There is a row for each of ``plan.request_ids``; ``token_ids`` are those of ``token_ids_for``. Raises
+        There is a row for each of ``plan.request_ids``. ``token_ids`` is the result of ``token_ids_for``. Raises
         RecompileError and DeviceRefusedError.
         """
         return self.step_logits(plan, token_ids, ()).rows

@@ -59,7 +59,7 @@ def has_key(headers: Headers, key: str) -> bool:
 
 
 async def read_body(headers: Headers, receive: Receive, most: int) -> bytes | None:
-    """Return the body of a request; None if the client disconnects.
+    """Return the body of a request; None if the client disconnects before the body is complete.
 
     Raises ApiError if the body has more than ``most`` bytes, without reading the rest, or does not arrive within
     READ_SECONDS.

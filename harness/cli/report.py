@@ -1,11 +1,13 @@
 """``spyre-cb report``: write reports from the results files of one or more runs."""
 
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from harness.cli.arguments import CommandError, Subparsers, add_command, apart, named
 from harness.report.merging import merged
+from harness.report.plan import Missing
 from harness.report.reading import EmptyResultsError, Recorded, ResultsError, read_run
 from harness.report.whole import shown_tests, verdict, write_results
 from harness.report.writing import ReportError, Wanted, write_reports
@@ -46,9 +48,10 @@ def run(arguments: Namespace) -> int:
     apart([*arguments.files, *arguments.history], outputs)
     try:
         with gc_paused():
-            runs = list(_read(arguments.files))
+            runs, empty = _read(arguments.files)
             earlier = [read_run(path) for path in arguments.history]
             whole = merged(runs)
+            whole = replace(whole, missing=(*whole.missing, *empty))
             for line in write_reports(wanted, whole, earlier):
                 print(line)
             if arguments.results:
@@ -59,25 +62,19 @@ def run(arguments: Namespace) -> int:
     return _status(arguments, runs, whole)
 
 
-def _read(files: Sequence[Path]) -> Iterator[Recorded]:
-    """Yield the runs of the files.
-
-    An empty file is left out if other files are parts of a run: it is then the file of a part that never reported.
-    """
-    empty: list[EmptyResultsError] = []
-    of_parts = False
+def _read(files: Sequence[Path]) -> tuple[list[Recorded], list[Missing]]:
+    """Return the runs, and a note for each empty file: its run ended before it could write. Raises ResultsError."""
+    runs, empty = [], []
     for path in files:
         try:
-            run = read_run(path)
+            runs.append(read_run(path))
         except EmptyResultsError as error:
-            empty.append(error)
-            continue
-        of_parts |= "shard" in run.header
-        yield run
-    for each in empty:
-        if not of_parts:
-            raise each
-        print(each)
+            if len(files) == 1:
+                raise
+            empty.append(Missing(str(error), None))
+    if not runs:
+        raise ResultsError("all of these files are empty: no run could write anything")
+    return runs, empty
 
 
 def _status(arguments: Namespace, runs: Sequence[Recorded], whole: Recorded) -> int:

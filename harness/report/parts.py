@@ -54,7 +54,10 @@ def _of_parts(runs: Sequence[Recorded]) -> Iterator[Missing]:
 
 
 def _why(run: Recorded) -> str:
-    return "ended before its last test" if run.footer else f"was not finished{named(run.running)}"
+    if run.footer is None:
+        return f"was not finished{named(run.running)}"
+    stopped = run.footer.get("stopped")
+    return f"ended early ({stopped})" if stopped else "ended before its last test"
 
 
 def _checked(runs: Sequence[Recorded]) -> int:

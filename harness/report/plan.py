@@ -53,7 +53,7 @@ class Missing:
     @property
     def sentence(self) -> str:
         if self.tests is None:
-            return f"{self.why}, and it is not known which tests it should have run"
+            return f"{self.why}; it is not known which tests it should have run"
         return f"{self.why}: {plural(len(self.tests), 'test')} without a result"
 
 

@@ -39,8 +39,10 @@ def write_results(path: Path, run: Recorded) -> None:
     missing, the footer says so.
     """
     footer = merged_footer([run.footer] if run.footer else [], run.results)
-    if run.footer is None:
-        footer |= {"stopped": run.incomplete, "running": list(run.running), "exitstatus": 1}
+    missing = "; ".join(each.sentence for each in run.missing) or ("" if run.footer else run.incomplete)
+    if missing:
+        status = max(1, int(footer["exitstatus"]))
+        footer |= {"stopped": missing, "running": list(run.running), "exitstatus": status}
     lines = [merged_header([run.header]), *sorted(run.results, key=lambda result: str(result["test"])), footer]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -112,7 +112,7 @@ def test_parts_that_never_knew_their_tests_are_not_complete(tmp_path: Path, caps
     assert report(tmp_path, {"1": [header]}, "--html", str(tmp_path / "page.html")) == 1
     said = capsys.readouterr().out
     assert "part 1 of 2" in said
-    assert "part 2 of 2 never reported, and it is not known which tests it should have run" in said
+    assert "part 2 of 2 never reported; it is not known which tests it should have run" in said
     assert "part 2 of 2 never reported" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
@@ -169,6 +169,24 @@ def test_merged_runs_stand_side_by_side(tmp_path: Path, capsys: pytest.CaptureFi
         assert report(tmp_path, {f"{name}-{i}": part(i, plan) for i in (1, 2, 3)}, "--results", results) == 0
     page = str(tmp_path / "page.html")
     assert main(["report", str(tmp_path / "one.jsonl"), str(tmp_path / "two.jsonl"), "--html", page, "--verdict"]) == 0
+
+
+def test_a_merged_run_keeps_what_is_missing_and_an_empty_one_is_red(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert report(tmp_path, {"1": part(1), "2": part(2)}, "--results", str(tmp_path / "a.jsonl")) == 1
+    (tmp_path / "b.jsonl").touch()
+    page = tmp_path / "page.html"
+    both = [str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl")]
+    assert main(["report", *both, "--html", str(page), "--results", str(tmp_path / "c.jsonl")]) == 1
+    assert "b.jsonl: this file is empty" in read_run(tmp_path / "c.jsonl").incomplete
+    text = page.read_text(encoding="utf-8")
+    assert "the run ended early (part 3 of 3 never reported: 1 test without a result): 1 test without a result" in text
+    assert "<li><code>b.yaml::four[eager]</code>" in text
+    assert "b.jsonl: this file is empty: its run ended before it could write anything; it is not known which" in text
+    capsys.readouterr()
+    assert report(tmp_path, {"1": "", "2": ""}, "--verdict") == 2
+    assert "all of these files are empty" in capsys.readouterr().err
 
 
 def test_no_output_overwrites_an_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,194 @@
+"""Runs the Jobs of deploy/kubernetes as local processes, with the commands and the environment of their pods.
+
+Pods are killed with ``kill -9`` while a test runs, and then run again as Kubernetes does: by ``backoffLimitPerIndex``
+and ``podFailurePolicy``.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from tests.helpers.kustomization import rendered
+from tests.helpers.paths import ROOT
+
+KUBERNETES = ROOT / "deploy" / "kubernetes"
+SCRIPTS = KUBERNETES / "base" / "night" / "scripts"
+PODS_AT_ONCE = 2
+SPYRE_CB = "import sys; from harness.cli import main; sys.exit(main())"
+KUBECTL = """\
+#!/bin/sh
+# get job NAME -o jsonpath=…: NAME has ended, and its uid is uid-NAME.
+case "$*" in
+*conditions*) echo "${CONDITION:-Complete}" ;;
+*uid*) printf 'uid-%s' "$3" ;;
+esac
+"""
+SLOW = """\
+import time
+from engine.core import EngineCore
+step = EngineCore.step
+def slow(self):
+    time.sleep(0.01)
+    return step(self)
+EngineCore.step = slow
+"""
+"""A conftest.py: the simulated tests take so long that they can be killed in the middle."""
+
+
+@dataclass
+class Cluster:
+    """A folder with suites, on which a night is run. ``log`` has the index of each pod, and how the pod ended."""
+
+    folder: Path
+    parts: int
+    random: Random
+    kill: float = 0.0
+    """The probability that a pod is killed, at its first attempts."""
+    lost: float = 0.5
+    """The probability that a pod that is killed was on a lost node, so that this does not count."""
+    isolation: str = "engine"
+    log: list[tuple[int, str]] = field(default_factory=list)
+
+    @property
+    def results(self) -> Path:
+        return self.folder / "results"
+
+    def night(self, *, never: Sequence[int] = ()) -> int:
+        """Run all parts except ``never``, then the merge Job. Return its exit status."""
+        plans = [(index, Random(self.random.random())) for index in range(self.parts) if index not in never]
+        with ThreadPoolExecutor(PODS_AT_ONCE) as pool:
+            list(pool.map(lambda plan: self.index(*plan), plans))
+        return self.merge()
+
+    def index(self, index: int, random: Random) -> None:
+        """Run the pods of an index of the Job until it has succeeded or failed."""
+        job = self.job()
+        rules = job["spec"]["podFailurePolicy"]["rules"]
+        final = next(rule["onExitCodes"]["values"] for rule in rules if rule["action"] == "FailIndex")
+        failures = 0
+        while failures <= job["spec"]["backoffLimitPerIndex"]:
+            kills = random.random() < self.kill and len([1 for i, _ in self.log if i == index]) < 4
+            status = self.pod(index, random if kills else None)
+            self.log.append((index, "killed" if status < 0 else str(status)))
+            if status == 0 or status in final:
+                return
+            if status > 0 or random.random() >= self.lost:
+                failures += 1
+        self.log.append((index, "given up"))
+
+    def pod(self, index: int, random: Random | None) -> int:
+        """Run a pod of the parts. With ``random``, kill it while a test runs, if it has not ended before."""
+        file = self.results / "uid-spyre-cb-parts" / f"part-{index}.jsonl"
+        environment = {"JOB_COMPLETION_INDEX": str(index)}
+        process = subprocess.Popen(
+            self.command(index),
+            cwd=self.folder,
+            env=self.environment(environment),
+            stdout=(self.folder / f"log-{index}-{len(self.log)}").open("wb"),
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        until = results_in(file) + random.randrange(4) if random is not None else None
+        while process.poll() is None:
+            if until is not None and _is_running(file, until):
+                os.killpg(process.pid, signal.SIGKILL)
+                break
+            time.sleep(0.002 if until is not None else 0.02)
+        return process.wait(60)
+
+    def command(self, index: int) -> list[str]:
+        """Return the command of a pod, with its folders here, and as if its cards were simulated."""
+        [part] = self.job()["spec"]["template"]["spec"]["containers"]
+        known = {"JOB_UID": "uid-spyre-cb-parts", "JOB_COMPLETION_INDEX": str(index)}
+        words = [re.sub(r"\$\((\w+)\)", lambda match: known[match[1]], word) for word in part["args"]]
+        words = [word.replace("/results/", f"{self.results}/") for word in words]
+        words = [word for word in words if self.isolation != "none" or not word.startswith("--case-timeout")]
+        return [sys.executable, "-c", SPYRE_CB, "run", "suites", *words, "--simulate", f"--isolation={self.isolation}"]
+
+    def environment(self, more: dict[str, str]) -> dict[str, str]:
+        [part] = self.job()["spec"]["template"]["spec"]["containers"]
+        its = {each["name"]: each["value"] for each in part["env"] if "value" in each}
+        its = {name: value for name, value in its.items() if not value.startswith("/")}
+        inherited = {name: value for name, value in os.environ.items() if name not in ("CI", "PYTEST_ADDOPTS")}
+        inherited["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        return {**inherited, **its, "JOB_COMPLETIONS": str(self.parts), **more}
+
+    def job(self) -> dict[str, Any]:
+        return next(each for each in _manifests() if each["metadata"]["name"] == "spyre-cb-parts")
+
+    def merge(self) -> int:
+        """Run the containers of the merge Job. Return the exit status of the last one."""
+        bin_, jobs = self.folder / "bin", self.folder / "jobs"
+        for folder in (bin_, jobs):
+            folder.mkdir(exist_ok=True)
+        (bin_ / "kubectl").write_text(KUBECTL)
+        (bin_ / "spyre-cb").write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "{SPYRE_CB}" "$@"\n')
+        for name in ("kubectl", "spyre-cb"):
+            (bin_ / name).chmod(0o755)
+        environment = {
+            **self.environment({}),
+            "PATH": f"{bin_}{os.pathsep}{os.environ['PATH']}",
+            **{"RESULTS": str(self.results), "JOBS": str(jobs), "JOB_UID": "uid-merge", "WAIT_SECONDS": "0.1"},
+        }
+        with (self.folder / "log-merge").open("wb") as log:
+            for script in ("wait.sh", "merge.sh"):
+                command = ["sh", str(SCRIPTS / script), "spyre-cb-parts"]
+                status = subprocess.call(command, cwd=self.folder, env=environment, stdout=log, stderr=log, timeout=120)
+        return status
+
+    @property
+    def report(self) -> Path:
+        return self.results / "report-uid-merge"
+
+    @property
+    def merged(self) -> Path:
+        return self.report / "spyre-cb-parts.jsonl"
+
+
+_rendered: list[dict[str, Any]] = []
+
+
+def _manifests() -> list[dict[str, Any]]:
+    if not _rendered:
+        _rendered.extend(rendered(KUBERNETES / "overlays" / "cpu"))
+    return _rendered
+
+
+def results_in(file: Path) -> int:
+    """Return the number of results in a file."""
+    return file.read_bytes().count(b'{"test": ') if file.exists() else 0
+
+
+def _is_running(file: Path, results: int) -> bool:
+    """Return whether a test runs, and there are at least so many results."""
+    if not file.exists():
+        return False
+    content = file.read_bytes()
+    return content.count(b'{"test": ') >= results and b'{"running": ' in content.rpartition(b"\n{")[2] + content[-200:]
+
+
+VOLATILE = {"seconds", "start", "began", "command", "spent"}
+
+
+def alike(file: Path) -> list[Any]:
+    """Return the lines of a results file without what differs from run to run: times and commands."""
+    lines = map(json.loads, file.read_text(encoding="utf-8").splitlines())
+    return [{name: value for name, value in line.items() if name not in VOLATILE} for line in lines]
+
+
+def waiting(condition: Callable[[], bool], seconds: float) -> bool:
+    """Wait until ``condition`` is true. Return whether it became true in time."""
+    until = time.monotonic() + seconds
+    while not condition() and time.monotonic() < until:
+        time.sleep(0.02)
+    return condition()

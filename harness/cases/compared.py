@@ -60,7 +60,7 @@ def with_echoed_logprobs(spec: RequestSpec, call: Request) -> RequestSpec:
 
 
 def has_reference(case: Case) -> bool:
-    """Return whether at least one request of the case is compared with the reference."""
+    """Return whether the output of at least one request of the case is compared with the reference."""
     if isinstance(case, BehaviourCase):
         return any(action.compared for action in case.actions)
     return getattr(case, "expect", None) is not None and case.expect.output == "reference"  # type: ignore[attr-defined]

@@ -71,7 +71,7 @@ def count(text: str) -> int:
 
 
 def stepped_driver(text: str) -> str:
-    """Check that an argument is the name of a driver whose engine can be run step by step, and return it.
+    """Check that an argument is the name of a driver whose engine can be run step by step, and return the name.
 
     Other packages are searched for drivers only if the name is not that of a driver of this package.
     """

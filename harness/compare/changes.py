@@ -39,8 +39,8 @@ A test with another outcome, such as ``skipped``, is treated as one that the run
 class Change:
     """One test in two runs.
 
-    ``before`` is the test's record in the first run and ``after`` that in the second. It is None if the run does not
-    have the test.
+    ``before`` is the test's record in the first run and ``after`` that in the second. A record is None if its run does
+    not have the test.
     """
 
     key: Key

@@ -80,7 +80,7 @@ def raw_logits(checkpoint: Checkpoint, prompt: tuple[int, ...], rows: Sequence[t
 def _batches(wanted: Sequence[Wanted]) -> Iterator[list[int]]:
     """Divide ``wanted`` into batches of prompts with similar lengths, and yield the positions of each batch.
 
-    Similar lengths reduce padding, and tokens that are computed but not needed.
+    Similar lengths reduce the padding and the number of tokens that are computed but not needed.
     """
     free = [i for i, each in enumerate(wanted) if not each.given]
     order = sorted(free, key=lambda i: (wanted[i].max_tokens, len(wanted[i].prompt_token_ids)))

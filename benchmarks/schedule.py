@@ -35,7 +35,7 @@ def simulate(jobs: Sequence[Job], slots: int) -> Outcome:
     """
     waiting = sorted(jobs, key=lambda job: (-job.seconds * job.slots, -job.slots))
     if any(job.slots > slots for job in jobs):
-        raise ValueError(f"a job needs {max(job.slots for job in jobs)} slots, and there are {slots}")
+        raise ValueError(f"a job needs {max(job.slots for job in jobs)} slots, but there are only {slots}")
     running: list[tuple[float, int]] = []
     now, free = 0.0, slots
     while waiting or running:

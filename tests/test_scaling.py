@@ -38,7 +38,7 @@ def test_no_night_is_shorter_than_its_work_nor_longer_than_one_by_one(jobs: list
 
 
 def test_a_job_that_never_fits_is_an_error() -> None:
-    with pytest.raises(ValueError, match="a job needs 8 slots, and there are 4"):
+    with pytest.raises(ValueError, match="a job needs 8 slots, but there are only 4"):
         simulate([Job(8, 1.0)], 4)
 
 

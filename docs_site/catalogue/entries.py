@@ -34,7 +34,7 @@ class Entry:
 
     @property
     def place(self) -> str:
-        """Return the test id without configuration, from the folder above ``suites``."""
+        """Return the test id without its configuration. The path is relative to the folder that contains ``suites``."""
         return f"suites/{self.suite}{self.loaded.path.suffix}::{self.case.id}"
 
     @property

@@ -79,7 +79,7 @@ def _group_part(name: str, suites: Sequence[SuiteEntry]) -> str:
 
 
 def requirements_page(catalogue: Catalogue) -> Page:
-    """Return the list of requirements: the cases of each, and how many are on either side of a limit."""
+    """Return the list of requirements: the cases of each, and how many are just within and just beyond a limit."""
     by_rules: dict[str, list[list[str]]] = {}
     for requirement in catalogue.requirements:
         within, beyond, _ = sides(requirement)

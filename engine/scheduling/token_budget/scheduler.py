@@ -142,7 +142,7 @@ class TokenBudgetScheduler:
         return self.limits.max_model_len - 1 - sequence.computed
 
     def _make_room(self, sequence: BudgetSequence, tokens: int, draft: _Draft) -> bool:
-        """Preempt running requests, last one first, until enough blocks for ``tokens`` tokens are free ("TB-PREEMPT").
+        """Preempt running requests, the last one first, until blocks for ``tokens`` tokens are free ("TB-PREEMPT").
 
         Return False if ``sequence`` itself was preempted.
         """

@@ -11,7 +11,7 @@ STRUCTURE_KINDS = ("json", "regex", "choice", "grammar", "json_object")
 class Structure:
     """A constraint of an answer. ``kind`` is one of STRUCTURE_KINDS, named as in vLLM's ``structured_outputs``.
 
-    ``text`` is a JSON schema, a regular expression, a list of texts in JSON or a grammar. It is ``true`` for the kind
+    ``text`` is a JSON schema, a regular expression, a list of strings in JSON or a grammar. It is ``true`` for the kind
     ``json_object``, with which an answer is any JSON object.
     """
 

@@ -1,4 +1,4 @@
-"""Find suites among YAML files without parsing them, because YAML files of other tools must not cause errors."""
+"""Recognise suites among YAML files without parsing them, because YAML files of other tools must not cause errors."""
 
 import os
 import re
@@ -9,11 +9,12 @@ SUITE_SUFFIXES = (".yaml", ".yml")
 NOT_SUITES = frozenset({"requirements.yaml", "known-failures.yaml"})
 """Names of YAML files in folders of suites that are not suites."""
 NO_FOLDERS_OF_SUITES = frozenset({"expectations"})
+"""Names of folders whose YAML files are not suites."""
 SUITE_KEYS = frozenset({"suite", "kind", "about", "markers", "parameters", "max_tests", "cases"})
-"""The keys at the top level of a suite file. They must be those in ``harness/suites/schema/suites.py``."""
+"""The keys at the top level of a suite file, the same as in ``harness/suites/schema/suites.py``."""
 
 LOOKED_AT = 1 << 16
-"""Number of bytes that are read of a file. Keys after them are not found."""
+"""Number of bytes that are read from a file. Keys after these bytes are not found."""
 _KEY = re.compile(rb"""^(?:([\w-]+)|"([\w-]+)"|'([\w-]+)')[ \t]*:(?=\s|$)""", re.MULTILINE)
 _FLOW_KEY = re.compile(rb"""[{,]\s*["']?([\w-]+)["']?\s*:""")
 _NESTED = re.compile(rb"\{[^{}]*\}|\[[^\[\]]*\]")
@@ -23,9 +24,9 @@ _NEXT_DOCUMENT = re.compile(rb"^(?:---|\.\.\.)(?=\s|$)", re.MULTILINE)
 def looks_like_suite(file: Path) -> bool:
     """Return whether a YAML file looks like a suite.
 
-    It does if its top-level keys include ``suite`` or ``kind``, and if more than half of them are keys of suites. Files
-    of Kubernetes also have ``kind``, and those of helm-unittest ``suite``, but their other keys are different. A suite
-    with a misspelt key is still found. The result is False for a file that can't be read.
+    It looks like one if its top-level keys include ``suite`` or ``kind``, and if more than half of these keys are keys
+    of suites. Kubernetes files also have ``kind``, and files of helm-unittest have ``suite``, but their other keys are
+    different. A suite with a misspelt key is still recognised. The result is False for a file that can't be read.
     """
     try:
         with file.open("rb") as opened:
@@ -37,7 +38,7 @@ def looks_like_suite(file: Path) -> bool:
 
 
 def _keys(text: bytes) -> set[str]:
-    """Return the top-level keys of the first YAML document that has any."""
+    """Return the top-level keys of the first YAML document in ``text`` that has any."""
     if text.lstrip().startswith(b"{"):
         inner, nested = text.lstrip()[1:], 1
         while nested:
@@ -48,7 +49,7 @@ def _keys(text: bytes) -> set[str]:
 
 
 def may_be_suite(file: Path, folder: Path) -> bool:
-    """Return whether a file in ``folder`` can be a suite, judging by its path only.
+    """Return whether the path of a file in ``folder`` allows it to be a suite.
 
     Files in hidden folders and in folders named ``expectations`` are not suites.
     """
@@ -61,7 +62,7 @@ def may_be_suite(file: Path, folder: Path) -> bool:
 def files_below(folder: Path, skipped: Callable[[Path], bool]) -> Iterator[Path]:
     """Yield all files in ``folder`` and in the folders below it. Folders for which ``skipped`` is true are left out.
 
-    A folder that several symbolic links lead to is searched only once.
+    A folder to which several symbolic links lead is searched only once.
     """
     seen: set[str] = set()
 
@@ -82,7 +83,7 @@ def files_below(folder: Path, skipped: Callable[[Path], bool]) -> Iterator[Path]
 
 
 def dangling_links(folder: Path) -> list[Path]:
-    """The links in a folder that are named like suites and lead to nothing."""
+    """Return the symbolic links in a folder that have the suffix of suites, and whose targets do not exist."""
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError:
@@ -92,7 +93,7 @@ def dangling_links(folder: Path) -> list[Path]:
 
 
 def is_loop(folder: Path) -> bool:
-    """Whether a folder is a link to one that it lies in: what is in it has been seen on the way to it."""
+    """Return whether a folder is a symbolic link to a folder above it, which pytest would search again and again."""
     if not folder.is_symlink():
         return False
     real = os.path.realpath(folder)

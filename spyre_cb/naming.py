@@ -18,9 +18,9 @@ _WORKER_INPUT = "spyre_cb_named"
 
 @dataclass(frozen=True)
 class Named:
-    """The paths from which a session takes its suites. All are absolute.
+    """The paths from which a session takes its suites. All paths are absolute.
 
-    ``files`` and ``folders`` are those on the command line. ``configured`` are the folders of the ini setting.
+    ``files`` and ``folders`` were named on the command line. ``configured`` are the folders of the ini setting.
     """
 
     files: tuple[str, ...]
@@ -38,7 +38,7 @@ class Named:
         return _is_below(file, self.folders) and looks_like_suite(file)
 
     def covers(self, file: Path) -> bool:
-        """Whether a file of this name would be one where it is, whatever is in it."""
+        """Return whether a file with this path would be a suite of this session if its content were that of a suite."""
         return _is_below(file, self.configured + self.folders)
 
 
@@ -47,14 +47,14 @@ def _is_below(file: Path, folders: Sequence[str]) -> bool:
 
 
 named_key = pytest.StashKey[Named]()
-"""Key of pytest's stash under which a session with suites has its ``Named``."""
+"""Key in pytest's stash of the ``Named`` of a session with suites."""
 
 
 def named_by(config: pytest.Config) -> Named | None:
     """Return the paths from which a session takes its suites, None if the session has no suites.
 
-    Folders that pytest searches by default, such as ``testpaths``, count only if an option ``--cb-…`` is given. In one
-    of xdist's workers the result is that of the controller, because a worker's command line always has paths.
+    Folders that pytest searches by default, such as ``testpaths``, count only if an option ``--cb-…`` is given. In
+    xdist's workers, the result is that of the controller, because the command line of a worker always has paths.
     """
     if hasattr(config, "workerinput"):
         received: dict[str, Sequence[str]] | None = config.workerinput.get(_WORKER_INPUT)
@@ -87,7 +87,7 @@ def options_given(config: pytest.Config) -> bool:
 
 
 def _ignores(config: pytest.Config) -> Callable[[Path], bool]:
-    """Return a function that says whether pytest's options and ini file make it ignore a file or folder."""
+    """Return a function that returns whether pytest ignores a file or folder because of its options and ini file."""
     folder = config.invocation_params.dir
     ignored = {_absolute(folder, str(path)) for path in config.option.ignore or ()}
     globs = [str(_absolute(folder, each)) for each in config.option.ignore_glob or ()]
@@ -103,14 +103,14 @@ def _ignores(config: pytest.Config) -> Callable[[Path], bool]:
 
 
 def _reaches(configured: Path, paths: Sequence[Path]) -> bool:
-    """Return whether pytest, if it collects ``paths``, collects the configured folder or a part of it."""
+    """Return whether pytest collects the configured folder, or a part of it, when it collects ``paths``."""
     return configured.exists() and any(
         path.is_relative_to(configured) or configured.is_relative_to(path) for path in paths
     )
 
 
 def _absolute(folder: Path, path: str) -> Path:
-    """Return a path as an absolute path, without resolving symbolic links, as pytest does."""
+    """Make a path absolute as pytest does, without resolving symbolic links."""
     return _normal(folder / path)
 
 

@@ -1,6 +1,6 @@
 """The options of the harness, which are ``--cb-NAME`` in pytest and ``--NAME`` in ``spyre-cb run``.
 
-The harness is imported only if an option is given whose value needs it.
+The harness is imported only if the value of a given option needs it.
 """
 
 import argparse
@@ -24,9 +24,9 @@ CASE_SECONDS = 300.0
 class Option:
     """An option of the harness.
 
-    ``choices`` returns the allowed values and ``type`` converts a value. Both are called only if the option is given. A
-    ``flag`` takes no value. A ``repeated`` option can be given more than once. ``default`` must not be a string if
-    ``choices`` or ``type`` import anything, because argparse converts a default that is a string.
+    ``choices`` returns the allowed values, and ``type`` converts a value. Both are called only if the option is given.
+    A ``flag`` takes no value. A ``repeated`` option can be given more than once. ``default`` must not be a string if
+    ``choices`` or ``type`` import modules, because argparse calls ``type`` for a default that is a string.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Option:
     flag: bool = False
     repeated: bool = False
     former_name: str | None = None
-    """The option's name in pytest before all options had the prefix ``--cb-``, None if it had the same name."""
+    """The name of the option in earlier versions, without ``--``, None if only the prefix ``cb-`` was added since."""
 
     @property
     def in_pytest(self) -> str:
@@ -55,7 +55,7 @@ class Option:
         return f"cb_{self.name.replace('-', '_')}"
 
     def parsed(self, text: str) -> Any:
-        """Convert the text of a value and return it. Raises argparse.ArgumentTypeError."""
+        """Convert the text of a value, and return the value. Raises argparse.ArgumentTypeError."""
         if self.choices is not None and text not in (known := self.choices()):
             raise argparse.ArgumentTypeError(f"invalid choice: {text!r} (choose from {', '.join(known)})")
         try:
@@ -175,7 +175,8 @@ OPTIONS = (
     Option(
         "known-failures",
         CHECKS,
-        "list of tests that are expected to fail (default: known-failures.yaml among the suites)",
+        "list of tests that are expected to fail (default: the nearest known-failures.yaml next to or above each "
+        "suite)",
         metavar="FILE",
         type=Path,
     ),
@@ -200,15 +201,15 @@ OPTIONS = (
     Option(
         "case-timeout",
         PROCESSES,
-        f"let a case fail if it takes longer (default with --cb-isolation: {CASE_SECONDS:.0f}; 0: no limit); without "
-        "--cb-isolation this needs -n",
+        f"let a case fail if it takes longer than this (default with --cb-isolation: {CASE_SECONDS:.0f}; 0: no limit); "
+        "without --cb-isolation, -n is needed",
         metavar="SECONDS",
         type=_seconds,
     ),
     Option(
         "shard",
         PROCESSES,
-        "run only part I of N parts of the tests, which take about the same time; auto: the part of this job of a job "
+        "run only part I of N parts of the tests (all parts take about the same time); auto: take I and N from the job "
         "scheduler",
         metavar="I/N",
         type=lambda text: _of("harness.pytest_plugin.shards", "shard")(text),
@@ -216,7 +217,7 @@ OPTIONS = (
     Option(
         "durations-from",
         PROCESSES,
-        "results of a run whose durations are used for --cb-shard (default: expectations/durations.json if it exists)",
+        "results file with the durations of tests, for --cb-shard (default: expectations/durations.json if it exists)",
         metavar="FILE",
         type=Path,
         repeated=True,
@@ -273,4 +274,4 @@ def add_options(parser: pytest.Parser) -> None:
 
 
 FORMER = {option.former: option.in_pytest for option in OPTIONS}
-"""Names that options had before all of them had the prefix ``--cb-``, each with its present name."""
+"""The names of options in earlier versions, without the prefix ``--cb-``, each with its present name."""

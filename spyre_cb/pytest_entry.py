@@ -1,9 +1,9 @@
 """The pytest plugin that is loaded in every session of an environment in which this package is installed.
 
-By itself it only adds options. It imports the harness and registers the plugin of sessions with suites
-(``harness/pytest_plugin/session.py``) if the session has suites of spyre-cb. It has if a suite is named on the command
-line or is in a folder named there, if a suite is in a folder of the ini setting ``cb_suites``, or if an option
-``--cb-…`` is given.
+By itself, this plugin only adds options. If the session has suites of spyre-cb, it imports the harness and registers
+the plugin of such sessions (``harness/pytest_plugin/session.py``). A session has suites if the command line names a
+suite or a folder with a suite, if pytest collects a folder of the ini setting ``cb_suites``, or if an option ``--cb-…``
+is given.
 """
 
 from collections.abc import Generator
@@ -16,7 +16,7 @@ from spyre_cb.naming import INI_NAME, named_by, named_key
 from spyre_cb.options import FORMER, OPTIONS, add_options
 
 SESSION = "spyre-cb-session"
-"""The name under which the plugin of sessions with suites is registered."""
+"""The name under which the plugin for sessions with suites is registered."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -29,9 +29,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_load_initial_conftests(
     early_config: pytest.Config, parser: pytest.Parser, args: list[str]
 ) -> Generator[None, None, None]:
-    """Raise pytest.UsageError for an option with its former name, with its present name in the message.
+    """Raise pytest.UsageError for an option with its former name. The message has the present name.
 
-    This is done after all plugins and conftest files are loaded, because one of them may have an option of that name.
+    This is done after all plugins and conftest files are loaded, because one of them may have an option with that name.
     """
     yield
     typed = [argument.partition("=")[0] for argument in args]
@@ -45,7 +45,7 @@ def pytest_load_initial_conftests(
 
 
 def _may_be_ours(config: pytest.Config, typed: list[str], paths: list[str]) -> bool:
-    """Return whether the command line, which is not parsed yet, seems to be for suites of spyre-cb."""
+    """Return whether the command line, which is not parsed yet, seems to be a command line for suites of spyre-cb."""
     if config.getini(INI_NAME) or any(name == option.in_pytest for name in typed for option in OPTIONS):
         return True
     named = [config.invocation_params.dir / path.partition("::")[0] for path in paths]

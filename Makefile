@@ -92,9 +92,10 @@ unit: $(VENV)/.installed
 forked: $(VENV)/.installed
 	$(BIN)/python -m pytest -q -n $(WORKERS) -m "cb and not http and not multi" --forked suites
 
-## Run property tests with the many examples of the nightly profile, new ones each time, and the slow commands of pages.
+## Run property tests with the many examples of the nightly profile, new ones each time, 50 nights with killed pods, and the
+## slow commands of pages.
 properties: $(VENV)/.installed
-	env -u CI SPYRE_CB_NIGHTLY=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --hypothesis-profile nightly tests/engine tests/harness tests/docs_site/test_code_blocks.py
+	env -u CI SPYRE_CB_NIGHTLY=1 $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal --hypothesis-profile nightly tests/deploy tests/engine tests/harness tests/docs_site/test_code_blocks.py
 
 # PLUGIN_TESTS=FOLDER, a checkout of vllm-spyre 1.6.1, includes the plugin's own tests in the benchmarks.
 PLUGIN_TESTS ?=

@@ -98,9 +98,9 @@ def plan_fields(option: Namespace, plan: Plan | None, earlier: EarlierRun | None
     }
     return {
         "options": given,
-        **({"shard": {"part": shard.number, "of": shard.of}} if shard else {}),
+        "shard": {"part": shard.number, "of": shard.of} if shard else None,
         **(plan.as_data() if plan else {}),
-        **({"killed": dict(earlier.killed)} if earlier and earlier.killed else {}),
+        "killed": dict(earlier.killed) if earlier else {},
     }
 
 

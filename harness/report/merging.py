@@ -53,7 +53,9 @@ def merged_header(headers: Sequence[Record]) -> Record:
     first = {name: value for name, value in headers[0].items() if name not in ("shard", "killed", "plan", "suites")}
     return {
         **first,
+        "shard": None,
         **_merged_plan(headers),
+        "killed": {},
         "engine": "; ".join(dict.fromkeys(str(header.get("engine", "unknown engine")) for header in headers)),
         "models": all_of("models"),
         "command": "\n".join(dict.fromkeys(str(header.get("command", "")) for header in headers)),

@@ -83,7 +83,11 @@ WRONG = {
         "verdicts.0.data.steps.0.step: input should be less than or equal to 100000",
     ),
     "half a character": (1, {"text": "a\ud800"}, "this line has half of a character (a lone surrogate)"),
-    "half a character in an unknown field": (1, {"x": ["\udfff"]}, "has half of a character (a lone surrogate)"),
+    "half a character in an unknown field": (
+        1,
+        {"x": ["\udfff"]},
+        "this line has half of a character (a lone surrogate)",
+    ),
     "a start after the end of time": (1, {"start": 1e18}, "start: input should be less than"),
     "began null": (0, {"began": None}, "began: input should be a valid number"),
     "began text": (0, {"began": "today"}, "began: input should be a valid number"),

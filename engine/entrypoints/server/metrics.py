@@ -77,7 +77,8 @@ class Metrics:
 
     def queued(self, request: Request) -> None:
         self._waits_since[request.request_id] = time.monotonic()
-        self._not_started[request.request_id] = len(request.prompt_token_ids)
+        if request.sampling_params.prompt_logprobs is None:  # others do not read the cache, so nothing is looked up
+            self._not_started[request.request_id] = len(request.prompt_token_ids)
 
     def stepped(self, record: StepRecord) -> None:
         now = time.monotonic()

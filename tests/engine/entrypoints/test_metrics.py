@@ -48,6 +48,16 @@ def test_prefix_hits_of_mixed_steps(caching: bool | None, counted: tuple[int, in
     assert value(metrics, "vllm:num_preemptions_total") == 1
 
 
+def test_prompts_that_are_not_looked_up_are_not_counted() -> None:
+    """A request with prompt_logprobs does not read the cache, as in vLLM (``record_prefix_cache_stats``)."""
+    metrics = metrics_of(scheduler="token_budget", enable_prefix_caching=True)
+    metrics.queued(Request("a", tuple(range(4, 204)), SamplingParams(max_tokens=5, prompt_logprobs=0)))
+    queue(metrics, "b", 100)
+    step(metrics, MixedStep((part("a", 0, 200), part("b", 64, 36)), (), (("a", 0), ("b", 64))))
+    found = value(metrics, "vllm:prefix_cache_queries_total"), value(metrics, "vllm:prefix_cache_hits_total")
+    assert found == (100, 64)
+
+
 def test_prefix_hits_of_chunks() -> None:
     metrics = metrics_of(scheduler="chunked", enable_prefix_caching=True)
     queue(metrics, "a", 200)

@@ -54,7 +54,8 @@ class SamplingParams:
     core uses. The parameters of this paragraph apply before temperature, to greedy requests too
     (engine/model/logits.py).
 
-    ``truncate_prompt_tokens`` keeps that many of the last prompt tokens (-1: ``max_model_len``; None: all).
+    ``truncate_prompt_tokens`` keeps that many of the last prompt tokens (-1: as many as leave room for one token; None:
+    all).
     ``structured_outputs`` prescribes the format of the answer; EOS can be sampled only where the answer is complete.
     ``prompt_logprobs`` is the number of alternatives per prompt token (0 to 20, None: no logprobs of the prompt). As in
     vLLM, a request with ``prompt_logprobs`` does not read the prefix cache, because only computed positions have

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from engine.backends import BACKENDS
 from engine.config import EngineConfig
 from engine.entrypoints.validation import RequestRefusedError, admit, admit_unpadded
+from engine.kv_cache.blocks import BLOCK_SIZE
 from engine.request import Request, SamplingParams
 from engine.tokenizer import Tokenizer
 
@@ -41,7 +42,7 @@ def admitted(
         ("golden token id", params.golden_token_ids, "vllm_xargs"),
     ):
         _check_vocabulary(name, ids, tokenizer.vocabulary_size, field)
-    token_ids = truncated(token_ids, params, max_model_len)
+    token_ids = truncated(token_ids, params, max_model_len, padded=padded)
     check = admit if padded else admit_unpadded
     return Admitted(token_ids, check(len(token_ids), with_bad_words(params, tokenizer), max_model_len))
 
@@ -64,10 +65,14 @@ def _check_vocabulary(name: str, token_ids: Sequence[int], size: int, field: str
         )
 
 
-def truncated(token_ids: tuple[int, ...], params: SamplingParams, max_model_len: int) -> tuple[int, ...]:
+def truncated(
+    token_ids: tuple[int, ...], params: SamplingParams, max_model_len: int, *, padded: bool
+) -> tuple[int, ...]:
     """Return the last ``truncate_prompt_tokens`` token ids of a prompt, or all if that parameter is None.
 
-    Raises RequestRefusedError if ``truncate_prompt_tokens`` exceeds ``max_model_len``, as vLLM does.
+    -1 keeps as many as leave room for one token, as in vLLM 0.32 (``TokenizeParams.max_truncation_tokens``); where
+    prompts are padded, these are whole blocks. Raises RequestRefusedError if ``truncate_prompt_tokens`` exceeds
+    ``max_model_len``, as vLLM does.
     """
     keep = params.truncate_prompt_tokens
     if keep is None:
@@ -77,7 +82,10 @@ def truncated(token_ids: tuple[int, ...], params: SamplingParams, max_model_len:
             f"Could not add request: truncate_prompt_tokens {keep} is greater than max_model_len {max_model_len}.",
             "truncate_prompt_tokens",
         )
-    return token_ids[-(max_model_len if keep == -1 else keep) :]
+    if keep == -1:
+        longest = max_model_len - 1
+        keep = longest - longest % BLOCK_SIZE if padded else longest
+    return token_ids[-keep:] if keep else ()
 
 
 def with_bad_words(params: SamplingParams, tokenizer: Tokenizer) -> SamplingParams:

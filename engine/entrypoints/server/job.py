@@ -97,14 +97,15 @@ async def start(
     errors of AsyncLLM.prepare and AsyncLLM.submit.
     """
     llm = service.llm
+    longest, padded = llm.limits.max_model_len, llm.engine.core.config.pads_prompts
     try:
-        prompts = [truncated(token_ids, params, llm.limits.max_model_len) for token_ids in prompts]
+        prompts = [truncated(token_ids, params, longest, padded=padded) for token_ids in prompts]
     except RequestRefusedError as refusal:
         raise bad_request(str(refusal), fields.wrong(refusal), "request_refused") from refusal
     for token_ids in prompts:
-        _check_context(token_ids, llm.limits.max_model_len, fields.prompt)
-        if not llm.engine.core.config.pads_prompts:
-            _check_unpadded_budget(len(token_ids), params.max_tokens, llm.limits.max_model_len, fields.max_tokens)
+        _check_context(token_ids, longest, fields.prompt)
+        if not padded:
+            _check_unpadded_budget(len(token_ids), params.max_tokens, longest, fields.max_tokens)
     try:
         admitted = [await llm.prepare({"prompt_token_ids": token_ids}, params) for token_ids in prompts]
     except RequestRefusedError as refusal:

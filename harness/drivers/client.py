@@ -153,6 +153,13 @@ class Client(Protocol):
     async def abort(self, name: str) -> None:
         """Abort the request with this name. Only clients with the capability ``abort`` can do this."""
 
+    async def call(self, method: str, path: str, content: Any) -> RawAnswer:
+        """Send ``content`` (fields of JSON; None: no body) with the official client, and return the response.
+
+        ``path`` begins with ``/v1/``, and ``method`` is GET or POST. Only clients with the capability ``http`` can do
+        this. Raises ClientError if there is no response.
+        """
+
     async def send(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> RawAnswer:
         """Send a raw HTTP request and return the response. Only clients with the capability ``http`` can do this."""
 

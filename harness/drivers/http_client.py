@@ -1,7 +1,7 @@
-"""A client of an OpenAI-compatible server. Regular requests use the ``openai`` package, raw HTTP requests use httpx.
+"""A client of an OpenAI-compatible server: the ``openai`` package, and httpx for what that can't express.
 
 Requests set ``return_token_ids``, a field that vLLM and the reference server support. Without it, the client can't
-count tokens.
+count tokens. Requests with ``echo`` don't set it, because vLLM 0.32 returns no text of the prompt if both are set.
 """
 
 import asyncio
@@ -68,9 +68,11 @@ class HttpClient:
         if missing := why_missing(HTTP_CLIENT):
             raise UnavailableError(missing)
         import httpx
+        import httpx2
         import openai
 
-        self._openai, self._httpx = openai, httpx
+        # openai has httpx2, which is not the package httpx, for its responses.
+        self._openai, self._httpx, self._response = openai, httpx, httpx2.Response
         self._url, self._model, self._key, self._process = url, model, api_key or "none", process
         self.capabilities = frozenset({HTTP} | ({RESTART} if process else set()))
         self._client: Any = None
@@ -124,14 +126,22 @@ class HttpClient:
     async def abort(self, name: str) -> None:
         raise NotImplementedError("an HTTP client can't abort a request, it can only disconnect")
 
+    async def call(self, method: str, path: str, content: Any) -> RawAnswer:
+        client, _ = self._clients()
+        below, body = path.removeprefix("/v1"), {} if method == "GET" else {"body": content}
+        try:
+            return _raw(await getattr(client, method.lower())(below, cast_to=self._response, **body))
+        except self._openai.APIStatusError as error:
+            return _raw(error.response)
+        except self._openai.OpenAIError as error:
+            raise _client_error(error) from error
+
     async def send(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> RawAnswer:
         _, raw = self._clients()
         try:
-            reply = await raw.request(method, path, content=body or None, headers=dict(headers))
+            return _raw(await raw.request(method, path, content=body or None, headers=dict(headers)))
         except self._httpx.HTTPError as error:
             raise ClientError(f"no answer: {type(error).__name__}: {error}") from error
-        headers = {name.lower(): value for name, value in reply.headers.items()}
-        return RawAnswer(reply.status_code, reply.text, _error_object(reply.text), headers)
 
     async def state(self) -> ServingState:
         values = await self._metrics()
@@ -312,6 +322,12 @@ def _client_error(error: Any) -> ClientError:
     message = body.get("message") or (str(error) if status is None else error.message)
     cause = f": {error.__cause__}" if status is None and error.__cause__ else ""
     return ClientError(f"{message}{cause}", status, body.get("type"), body.get("param"))
+
+
+def _raw(reply: Any) -> RawAnswer:
+    """Convert a response of httpx or httpx2."""
+    headers = {name.lower(): value for name, value in reply.headers.items()}
+    return RawAnswer(reply.status_code, reply.text, _error_object(reply.text), headers)
 
 
 def _error_object(text: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import httpx
+import httpx2
 
 from tests.helpers.paths import ROOT
 
@@ -113,6 +114,12 @@ def error_of(error: "APIError") -> dict[str, Any]:
     return error.body
 
 
-def post(server: Server, body: object, path: str = "/v1/completions") -> httpx.Response:
-    """Send a body as JSON."""
-    return httpx.post(f"{server.url}{path}", json=body, timeout=SECONDS)
+def post(server: Server, body: object, path: str = "/v1/completions", key: str = "none") -> httpx2.Response:
+    """Send a body as JSON with the official client, and return the response, whatever its status."""
+    from openai import APIStatusError, OpenAI
+
+    with OpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0, timeout=SECONDS) as client:
+        try:
+            return client.post(path.removeprefix("/v1"), body=body, cast_to=httpx2.Response)
+        except APIStatusError as error:
+            return error.response

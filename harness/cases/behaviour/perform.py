@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from harness.cases.behaviour.flood import flood
 from harness.cases.behaviour.named import run_check
 from harness.cases.behaviour.outcome import ExpectedAnswer, check_outcome
 from harness.cases.behaviour.waiting import POLL_SECONDS, eventually, wait_for
-from harness.drivers.client import Client, ClientError, ClientRequest, ServingState, StreamChunk
+from harness.drivers.client import Client, ClientError, ClientRequest, RawAnswer, ServingState, StreamChunk
 from harness.suites.schema import Action, BehaviourCase, ServerMetrics
 from harness.types import Verdict
 
@@ -195,14 +195,16 @@ def _doing(
         )
     assert action.http is not None
     raw = action.http
+    if raw.by_openai:
+        return (), _answered(client.call(raw.method, raw.path, raw.content))
     body = (json.dumps(raw.content) if raw.content is not None else (raw.body or "") * raw.repeat_body).encode()
     headers = {"Content-Type": "application/json", **raw.headers}
-    return (), _sent(client, raw.method, raw.path, body, headers)
+    return (), _answered(client.send(raw.method, raw.path, body, headers))
 
 
-async def _sent(client: Client, method: str, path: str, body: bytes, headers: dict[str, str]) -> Result:
+async def _answered(sent: Awaitable[RawAnswer]) -> Result:
     try:
-        return await client.send(method, path, body, headers)
+        return await sent
     except ClientError as error:
         return error
 

@@ -6,6 +6,7 @@ It sends single requests to the engine's AsyncLLM, and lists of requests (``gene
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from typing import Any
 
 from engine.build import Engine
 from engine.entrypoints.async_llm import AsyncLLM, QueueFullError
@@ -85,6 +86,9 @@ class ReferenceClient:
 
     async def abort(self, name: str) -> None:
         await self._open().abort(name)
+
+    async def call(self, method: str, path: str, content: Any) -> RawAnswer:
+        raise NotImplementedError("a client in this process can't send HTTP requests")
 
     async def send(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> RawAnswer:
         raise NotImplementedError("a client in this process can't send HTTP requests")

@@ -1,6 +1,7 @@
 """The client with which behaviour cases use vLLM in this process. It can only use the offline API (``generate``)."""
 
 from collections.abc import AsyncGenerator, Sequence
+from typing import Any
 
 from harness.drivers.client import Answer, ClientRequest, RawAnswer, ServingState, StreamChunk
 from harness.drivers.offline import generate_answers
@@ -37,6 +38,9 @@ class OfflineClient:
         raise NotImplementedError(OFFLINE_ONLY)
 
     async def abort(self, name: str) -> None:
+        raise NotImplementedError(OFFLINE_ONLY)
+
+    async def call(self, method: str, path: str, content: Any) -> RawAnswer:
         raise NotImplementedError(OFFLINE_ONLY)
 
     async def send(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> RawAnswer:

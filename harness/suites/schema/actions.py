@@ -227,8 +227,13 @@ class ServerMetrics(Model):
 
 
 class RawHttp(Model):
-    """A raw HTTP request. The body is ``content`` as JSON, or the string ``body`` repeated ``repeat_body`` times."""
+    """An HTTP request. The body is ``content`` as JSON, or the string ``body`` repeated ``repeat_body`` times.
 
+    The ``openai`` client sends what it can express: a GET or POST below ``/v1/``, with a JSON object or without a body,
+    and with its own headers. Anything else is sent as it is by httpx, and so is every request with ``raw``.
+    """
+
+    raw: bool = False
     method: Literal["GET", "POST", "PUT", "DELETE", "PATCH"] = "POST"
     path: str = "/v1/completions"
     content: JsonValue = None
@@ -243,6 +248,13 @@ class RawHttp(Model):
         if self.body is not None and self.content is not None:
             raise MisfitError("a request can't have both content and body", "body", hint="remove one of them")
         return self
+
+    @property
+    def by_openai(self) -> bool:
+        """Return whether the ``openai`` client sends the request."""
+        known = self.path.startswith("/v1/") and self.method in ("GET", "POST")
+        sent = isinstance(self.content, dict) if self.method == "POST" else self.content is None
+        return known and sent and self.body is None and not self.headers and not self.raw
 
 
 class Check(Model):

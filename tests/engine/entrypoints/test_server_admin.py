@@ -5,11 +5,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import httpx
+import httpx2
 import pytest
 
 from engine.config import EngineConfig
 from engine.entrypoints.server.arguments import ADMIN_TOKEN, parse
-from tests.helpers.server_process import SECONDS, Server, eventually, started
+from tests.helpers.server_process import SECONDS, Server, eventually, post, started
 
 ODD = "tests.helpers.odd_server"
 TOKEN = "token of the harness"
@@ -33,9 +34,8 @@ def set_limits(server: Server, token: str | None = TOKEN, **wanted: Any) -> http
     return httpx.post(f"{server.url}{PATH}", json=wanted, headers=headers, timeout=SECONDS)
 
 
-def complete(server: Server, **more: Any) -> httpx.Response:
-    body = {"prompt": [5, 6], "max_tokens": 2, **more}
-    return httpx.post(f"{server.url}/v1/completions", json=body, timeout=SECONDS)
+def complete(server: Server, **more: Any) -> httpx2.Response:
+    return post(server, {"prompt": [5, 6], "max_tokens": 2, **more})
 
 
 @contextmanager

@@ -6,15 +6,14 @@ import httpx
 
 from engine.entrypoints.server.arguments import ADMIN_TOKEN
 from tests.helpers.paths import ROOT
-from tests.helpers.server_process import SECONDS, command, environment, started
+from tests.helpers.server_process import SECONDS, command, environment, post, started
 
 FORKED = "tests.helpers.forked_server"
 
 
 def test_a_fork_can_become_the_server() -> None:
     with started("--max-model-len", "128", module=FORKED, **{ADMIN_TOKEN: "token"}) as server:
-        body = {"prompt": [5, 6], "max_tokens": 5, "ignore_eos": True}
-        answer = httpx.post(f"{server.url}/v1/completions", json=body, timeout=SECONDS)
+        answer = post(server, {"prompt": [5, 6], "max_tokens": 5, "ignore_eos": True})
         assert answer.json()["usage"]["completion_tokens"] == 5
         headers = {"Authorization": "Bearer token"}
         limited = httpx.post(f"{server.url}/admin/limits", headers=headers, json={"max_model_len": 64})

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import httpx2
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
@@ -28,12 +29,22 @@ from schemathesis.specs.openapi.checks import (
 from engine.entrypoints.server.__main__ import main
 from tests.helpers.budget import examples
 from tests.helpers.narrow import present
-from tests.helpers.server_process import SECONDS, Server, command, environment, eventually, posted_by_hand, started
+from tests.helpers.server_process import (
+    SECONDS,
+    Server,
+    command,
+    environment,
+    eventually,
+    post,
+    posted_by_hand,
+    started,
+)
 
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 ODD = "tests.helpers.odd_server"
 LONG = {"prompt": [5, 6], "max_tokens": 400, "stream": True}
 PACE = "0.01"
+KEY = "open sesame"
 
 
 @contextmanager
@@ -45,9 +56,9 @@ def stream(server: Server, **more: object) -> Iterator[tuple[httpx.Response, Ite
         yield answer, lines
 
 
-def complete(server: Server, **more: object) -> httpx.Response:
+def complete(server: Server, **more: object) -> httpx2.Response:
     body = {**LONG, "stream": False, "max_tokens": 2, **more}
-    return httpx.post(f"{server.url}/v1/completions", json=body, timeout=SECONDS)
+    return post(server, body)
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +69,9 @@ def strict() -> Iterator[Server]:
         yield ready
 
 
-def with_key(server: Server, body: object, **headers: str) -> httpx.Response:
-    content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    sent = {"Authorization": "Bearer open sesame", "Content-Type": "application/json", **headers}
+def with_key(server: Server, content: bytes, **headers: str) -> httpx.Response:
+    """Send bytes that need not be JSON."""
+    sent = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json", **headers}
     return httpx.post(f"{server.url}/v1/completions", content=content, headers=sent, timeout=SECONDS)
 
 
@@ -76,7 +87,7 @@ def test_without_the_key_nothing_is_answered(strict: Server, output: str | None)
 def test_with_the_key_everything_is_and_health_needs_none(strict: Server) -> None:
     with OpenAI(base_url=f"{strict.url}/v1", api_key="open sesame", max_retries=0) as client:
         assert len(list(client.models.list())) == 1
-    assert with_key(strict, {"prompt": "a", "max_tokens": 1}).is_success
+    assert post(strict, {"prompt": "a", "max_tokens": 1}, key=KEY).is_success
     assert httpx.get(f"{strict.url}/health").is_success
 
 
@@ -109,13 +120,13 @@ def test_a_full_queue_says_so_and_when_to_come_back(strict: Server) -> None:
     ]
     for each in waiting:
         assert each.__enter__().is_success
-    refused = with_key(strict, LONG)
+    refused = post(strict, LONG, key=KEY)
     assert (refused.status_code, refused.json()["error"]["code"]) == (429, "queue_full")
     assert int(refused.headers["retry-after"]) >= 1
     for each in waiting:
         each.__exit__(None, None, None)
     eventually(strict.is_empty)
-    assert with_key(strict, {"prompt": "a", "max_tokens": 1}).is_success
+    assert post(strict, {"prompt": "a", "max_tokens": 1}, key=KEY).is_success
 
 
 def test_a_signal_in_mid_stream_lets_it_end_and_takes_nothing_new() -> None:

@@ -1,6 +1,5 @@
 """Requests that the server refuses, each with a status, a message and a field, and odd ones that it takes."""
 
-import json
 from typing import Any
 
 import httpx
@@ -106,9 +105,10 @@ BAD_BODIES = {
 def test_what_is_refused(server: Server, body: Any, status: int, says: str, param: str | None, stream: bool) -> None:
     if isinstance(body, dict):
         body = {**body, **({"stream": True} if stream and "stream_options" not in body else {})}
-    content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    headers = {"content-type": "application/json"}
-    answer = httpx.post(f"{server.url}/v1/completions", content=content, headers=headers, timeout=SECONDS)
+        answer: Any = post(server, body)
+    else:
+        headers = {"content-type": "application/json"}
+        answer = httpx.post(f"{server.url}/v1/completions", content=body, headers=headers, timeout=SECONDS)
     error = answer.json()["error"]
     assert (answer.status_code, error["param"], error["type"]) == (status, param, "invalid_request_error")
     assert says in error["message"]

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-import httpx
+import httpx2
 import pytest
 import torch
 
@@ -14,7 +14,7 @@ from engine.entrypoints.llm import LLM
 from engine.entrypoints.validation import RequestRefusedError
 from engine.request import FinishReason, SamplingParams
 from tests.helpers.engine import random_tokens
-from tests.helpers.server_process import SECONDS, Server, eventually, started
+from tests.helpers.server_process import SECONDS, Server, eventually, post, started
 
 SHAPES = [(60, 40), (64, 30), (120, 30), (10, 50)]
 PROMPTS = [random_tokens(length, i) for i, (length, _) in enumerate(SHAPES)]
@@ -91,9 +91,9 @@ def server() -> Iterator[Server]:
         yield ready
 
 
-def complete(server: Server, prompt: tuple[int, ...], max_tokens: int) -> httpx.Response:
+def complete(server: Server, prompt: tuple[int, ...], max_tokens: int) -> httpx2.Response:
     body = {"prompt": list(prompt), "max_tokens": max_tokens, "temperature": 0, "ignore_eos": True}
-    return httpx.post(f"{server.url}/v1/completions", json=body | {"return_token_ids": True}, timeout=SECONDS)
+    return post(server, body | {"return_token_ids": True})
 
 
 def test_server(server: Server, expected: list[tuple[int, ...]]) -> None:

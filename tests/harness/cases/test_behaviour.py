@@ -60,6 +60,10 @@ class ScriptedClient:
         self.calls.append(f"abort {name}")
         self.go_on.set()
 
+    async def call(self, method: str, path: str, content: Any) -> RawAnswer:
+        self.calls.append(f"openai {method} {path} {content}")
+        return self.raw
+
     async def send(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> RawAnswer:
         self.calls.append(f"{method} {path} {body.decode()} {headers['Content-Type']}")
         return self.raw
@@ -243,6 +247,26 @@ def test_a_request_as_it_is_written_is_held_to_its_status_and_body() -> None:
     ]
     client.raw = RawAnswer(400, "{}", {"message": "no", "type": "bad"})
     assert failed(run(client, wants_error)) == []
+
+
+@pytest.mark.parametrize(
+    ("request_", "by_openai"),
+    [
+        ({"content": {"a": 1}}, True),
+        ({"content": {"a": 1}, "path": "/v1/chat/completions"}, True),
+        ({"method": "GET", "path": "/v1/models"}, True),
+        ({"method": "GET", "path": "/health"}, False),
+        ({"method": "DELETE", "path": "/v1/models"}, False),
+        ({"content": [1]}, False),
+        ({"body": "{"}, False),
+        ({"content": {"a": 1}, "headers": {"Authorization": "Bearer wrong"}}, False),
+        ({"content": {"a": 1}, "raw": True}, False),
+    ],
+)
+def test_the_openai_client_sends_what_it_can_express(request_: dict[str, Any], by_openai: bool) -> None:
+    client = ScriptedClient()
+    assert failed(run(client, {"http": request_, "expect": {"status": 200}})) == []
+    assert [call.startswith("openai ") for call in client.calls] == [by_openai]
 
 
 # --- in the background -----------------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ def specs_with_reference(case: Case, vocabulary: Vocabulary) -> Iterator[Request
             yield chat_spec(action.chat, vocabulary)
         for call in action.calls:
             if action.compared:
-                yield with_echoed_logprobs(request_spec(call, case.id, position, vocabulary), call)
+                yield with_echoed_logprobs(request_spec(call, case.id, position, vocabulary).truncated(), call)
             position += action.flood.clients if action.flood is not None else 1
 
 

@@ -71,7 +71,7 @@ class HttpClient:
         import httpx2
         import openai
 
-        # openai has httpx2, which is not the package httpx, for its responses.
+        # httpx2, on which openai depends, has the type of its responses. It is another package than httpx.
         self._openai, self._httpx, self._response = openai, httpx, httpx2.Response
         self._url, self._model, self._key, self._process = url, model, api_key or "none", process
         self.capabilities = frozenset({HTTP} | ({RESTART} if process else set()))
@@ -103,7 +103,7 @@ class HttpClient:
                 reply = await client.completions.create(**_completion(request, self._model))
         except self._openai.OpenAIError as error:
             raise _client_error(error) from error
-        prompt = request.spec.prompt_token_ids
+        prompt = request.spec.truncated().prompt_token_ids
         return Answer(tuple(_with_prompt(choice, prompt) for choice in reply.choices), _usage(reply.usage))
 
     async def stream(self, request: ClientRequest) -> AsyncGenerator[StreamChunk, None]:
@@ -239,12 +239,15 @@ def _common(request: ClientRequest, model: str) -> dict[str, Any]:
         **({"logit_bias": {str(token): bias for token, bias in spec.logit_bias}} if spec.logit_bias else {}),
         **({} if spec.seed is None else {"seed": spec.seed}),
         **({"stop": list(spec.stop)} if spec.stop else {}),
-        "extra_body": {"return_token_ids": True, **_extras(spec)},
+        "extra_body": {**({} if request.echo else {"return_token_ids": True}), **_extras(spec)},
     }
 
 
 def _extras(spec: RequestSpec) -> dict[str, Any]:
-    """Return the parameters that vLLM has in addition to OpenAI's. Parameters with the default value are left out."""
+    """Return the parameters that vLLM has in addition to OpenAI's. Parameters with the default value are left out.
+
+    ``unchecked`` parameters are included, because fields of ``extra_body`` replace the client's own.
+    """
     wanted: dict[str, tuple[Any, Any]] = {
         "ignore_eos": (spec.ignore_eos, False),
         "top_k": (spec.top_k, 0),
@@ -257,10 +260,11 @@ def _extras(spec: RequestSpec) -> dict[str, Any]:
         "allowed_token_ids": (spec.allowed_token_ids and list(spec.allowed_token_ids), None),
         "bad_words": (list(spec.bad_words), []),
         "prompt_logprobs": (spec.prompt_logprobs, None),
+        "truncate_prompt_tokens": (spec.truncate_prompt_tokens, None),
         "vllm_xargs": (_injected(spec), None),
         "structured_outputs": (spec.structured_outputs and spec.structured_outputs.arguments(), None),
     }
-    return {name: value for name, (value, default) in wanted.items() if value != default}
+    return {name: value for name, (value, default) in wanted.items() if value != default} | dict(spec.unchecked)
 
 
 def _injected(spec: RequestSpec) -> dict[str, str] | None:

@@ -154,6 +154,8 @@ def request_spec(request: Request, case_id: str, position: int, vocabulary: Voca
         structured_outputs=StructuredOutputs.of(request.structured_outputs),
         logprobs=request.logprobs or 0,
         prompt_logprobs=request.prompt_logprobs,
+        truncate_prompt_tokens=request.truncate_prompt_tokens,
+        unchecked=request.unchecked,
     )
 
 

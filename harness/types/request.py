@@ -1,7 +1,8 @@
 """Requests, and the constraints of structured outputs."""
 
 import json
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 STRUCTURE_KINDS = ("json", "regex", "choice", "grammar", "json_object")
@@ -32,7 +33,8 @@ class RequestSpec:
 
     ``logprobs`` is the number of top tokens to return at each position. With ``golden_token_ids``, a driver with the
     capability ``golden-tokens`` returns these tokens instead of sampled ones. ``simulated_token_ids`` are the tokens
-    that a model would generate, for drivers that run no model.
+    that a model would generate, for drivers that run no model. ``unchecked`` are parameters by vLLM's names, with
+    values of JSON, that replace the others and may have values that an engine must refuse.
     """
 
     request_id: int
@@ -58,14 +60,27 @@ class RequestSpec:
     bad_words: tuple[str, ...] = ()
     structured_outputs: Structure | None = None
     prompt_logprobs: int | None = None
+    truncate_prompt_tokens: int | None = None
     golden_token_ids: tuple[int, ...] = ()
     simulated_token_ids: tuple[int, ...] = ()
+    unchecked: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def changes_logits(self) -> bool:
         """Return whether a penalty, bias, allow list or bad word changes which token is chosen."""
         penalised = self.presence_penalty or self.frequency_penalty or self.repetition_penalty != 1
         return bool(penalised or self.logit_bias or self.allowed_token_ids is not None or self.bad_words)
+
+    def truncated(self) -> "RequestSpec":
+        """Return this request with the prompt that the engine computes: the last ``truncate_prompt_tokens`` tokens.
+
+        With -1, all tokens are kept, because the prompts of such cases fit the context.
+        """
+        keep = self.truncate_prompt_tokens
+        if keep is None:
+            return self
+        kept = self.prompt_token_ids if keep == -1 else self.prompt_token_ids[-keep:]
+        return replace(self, prompt_token_ids=kept, truncate_prompt_tokens=None)
 
     def within(self, max_model_len: int | None) -> "RequestSpec":
         """Return this request with ``max_tokens`` reduced to what fits a context of ``max_model_len`` tokens.

@@ -1,5 +1,6 @@
 """The cases of the suites by id, and their outcomes on a driver."""
 
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -25,7 +26,11 @@ def suite_of(path: Path) -> AnySuite:
 
 def all_tests(driver: Driver) -> list[Test]:
     """Return every test of the suites that the driver can run."""
-    tests = []
+    return list(tests_of(driver))
+
+
+def tests_of(driver: Driver) -> Iterator[Test]:
+    """Yield every test of the suites that the driver can run."""
     for path in sorted(
         path for kind in ("scheduler_steps", "behaviour", "output") for path in (SUITES / kind).glob("*.yaml")
     ):
@@ -33,8 +38,7 @@ def all_tests(driver: Driver) -> list[Test]:
         for expanded in expand(suite, ["tiny-granite"]):
             if driver.unavailable(expanded.setup) or missing_capability(expanded, driver.capabilities):
                 continue
-            tests.append(Test(path, suite.suite, expanded, driver.capabilities, "pytest … --cb-bless"))
-    return tests
+            yield Test(path, suite.suite, expanded, driver.capabilities, "pytest … --cb-bless")
 
 
 def outcome_of(test: Test, driver: Driver, sessions: Sessions) -> str | None:
@@ -48,4 +52,4 @@ def outcome_of(test: Test, driver: Driver, sessions: Sessions) -> str | None:
 
 
 def case_named(name: str, driver: Driver) -> Test:
-    return next(test for test in all_tests(driver) if test.expanded.case.id == name)
+    return next(test for test in tests_of(driver) if test.expanded.case.id == name)

@@ -27,9 +27,11 @@ def needs_of(case: BehaviourCase, entry_point: str) -> Iterator[str]:
         structures = [call.structured_outputs for call in action.calls]
         if action.chat is not None:
             structures.append(action.chat.structured_outputs)
-        if any(structure is not None for structure in structures):
+        unchecked = {name for call in action.calls for name in call.unchecked}
+        if any(structure is not None for structure in structures) or "structured_outputs" in unchecked:
             yield STRUCTURED_OUTPUTS
-        if any(call.prompt_logprobs is not None or getattr(call, "echo", False) for call in action.calls):
+        of_prompts = (call.prompt_logprobs is not None or getattr(call, "echo", False) for call in action.calls)
+        if any(of_prompts) or "prompt_logprobs" in unchecked:
             yield PROMPT_LOGPROBS
         if any(call.golden for call in action.calls):
             yield GOLDEN_TOKENS

@@ -234,7 +234,7 @@ def _checked(play: _Play, number: int, label: str, action: Action, results: list
     for other in (expect.same_as, expect.unlike):
         if other is not None and other not in play.context.results:
             return Verdict(False, f"{label}: {other} has not ended yet; add `wait: {{end_of: {other}}}` before")
-    lengths = [len(request.spec.prompt_token_ids) for request in requests]
+    lengths = [len(request.spec.truncated().prompt_token_ids) for request in requests]
     return check_outcome(
         label, results, expect, expected_answers=wanted, others=play.context.results, prompt_tokens=lengths
     )

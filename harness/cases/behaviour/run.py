@@ -38,7 +38,7 @@ def run_behaviour(test: Test, client: Client, watched: Watched | None = None) ->
         position = next(numbers)
         spec = request_spec(request, case.id, position, vocabulary)
         if request.golden:
-            [reference] = test.oracle.references(checkpoint, [wanted_for(spec, vocabulary)], file)
+            [reference] = test.oracle.references(checkpoint, [wanted_for(spec.truncated(), vocabulary)], file)
             spec = replace(spec, golden_token_ids=ended(reference, spec, vocabulary).token_ids)
         return ClientRequest(f"{case.id}-{position}", spec)
 
@@ -47,7 +47,7 @@ def run_behaviour(test: Test, client: Client, watched: Watched | None = None) ->
 
     def expected_answers(requests: Sequence[ClientRequest]) -> list[ExpectedAnswer]:
         answers = [request for request in requests for _ in range(request.n)]
-        wanted = widened([wanted_for(request.spec, vocabulary) for request in answers])
+        wanted = widened([wanted_for(request.spec.truncated(), vocabulary) for request in answers])
         found = test.oracle.references(checkpoint, wanted, file)
         prompts = [prompt_wanted_for(_compared(request)) for request in answers]
         scored = iter(test.oracle.references(checkpoint, widened([each for each in prompts if each]), file))
@@ -60,7 +60,7 @@ def run_behaviour(test: Test, client: Client, watched: Watched | None = None) ->
     def after_generate(label: str, action: Action, requests: Sequence[ClientRequest]) -> list[Verdict]:
         if watched is None or action.generate is None:
             return []
-        specs = [replace(request.spec, request_id=place) for place, request in enumerate(requests)]
+        specs = [replace(request.spec.truncated(), request_id=place) for place, request in enumerate(requests)]
         bounds = action.expect.max_steps if action.expect is not None else None
         return labelled(label, check_generate(watched, test.expanded.options, specs, action.generate, bounds))
 
@@ -73,7 +73,8 @@ def _compared(request: ClientRequest) -> RequestSpec:
 
     If the answer echoes the prompt with logprobs, the reference needs the logprobs of the prompt's tokens as well.
     """
-    return replace(request.spec, prompt_logprobs=request.logprobs) if request.echo else request.spec
+    spec = request.spec.truncated()
+    return replace(spec, prompt_logprobs=request.logprobs) if request.echo else spec
 
 
 def expected_answer(
@@ -84,7 +85,8 @@ def expected_answer(
     ``reference`` is Hugging Face's continuation of the prompt. ``prompt`` has the logprobs of the prompt's tokens from
     the second on; it is None if these are not compared.
     """
-    spec, answer = request.spec, ended(reference, request.spec, vocabulary)
+    spec = request.spec.truncated()
+    answer = ended(reference, spec, vocabulary)
     of_prompt = (None, *(token.logprob for token in prompt.tokens)) if prompt else (None,)
     own = tuple(token.logprob for token in answer.tokens)
     margin = DEFAULT_BOUNDS[precision].margin

@@ -99,7 +99,17 @@ def sampling_params(request: RequestSpec, **more: Any) -> SamplingParams:
     params = _checked_params(*_values_of(request))
     if request.structured_outputs is not None:
         more["structured_outputs"] = StructuredOutputsParams(**request.structured_outputs.arguments())
+    more |= {name: _as_parameter(name, value) for name, value in request.unchecked.items()}
     return replace(params, **more) if more else params
+
+
+def _as_parameter(name: str, value: Any) -> Any:
+    """Convert a value of JSON to the type of the parameter with this name. Raises SamplingParamsError."""
+    if name == "structured_outputs":
+        return StructuredOutputsParams(**value)
+    if name == "logit_bias":
+        return {int(token_id): bias for token_id, bias in value.items()}
+    return tuple(value) if isinstance(value, list) else value
 
 
 _PARAMS = (
@@ -123,6 +133,7 @@ _PARAMS = (
     "bad_words",
     "logprobs",
     "prompt_logprobs",
+    "truncate_prompt_tokens",
     "golden_token_ids",
 )
 _values_of = attrgetter(*_PARAMS)

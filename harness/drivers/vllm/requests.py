@@ -1,5 +1,6 @@
 """Convert requests of the harness to vLLM's types, and tokens of vLLM to the harness's type."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from harness.drivers.http_client import INJECTOR as INJECTOR
@@ -38,7 +39,27 @@ def sampling_arguments(request: RequestSpec) -> dict[str, Any]:
         arguments["prompt_logprobs"] = request.prompt_logprobs
     if given:
         arguments["extra_args"] = {INJECTOR: {"expected_token_ids": list(given)}}
-    return arguments
+    return arguments | {name: _as_argument(name, value) for name, value in request.unchecked.items()}
+
+
+def _as_argument(name: str, value: Any) -> Any:
+    """Convert a value of JSON to the type of vLLM's argument with this name. Raises ValueError as vLLM's types do."""
+    from vllm.sampling_params import StructuredOutputsParams
+
+    if name == "structured_outputs":
+        return StructuredOutputsParams(**value)
+    return {int(token_id): bias for token_id, bias in value.items()} if name == "logit_bias" else value
+
+
+def tokenization_arguments(requests: Sequence[RequestSpec]) -> dict[str, Any]:
+    """Return the arguments of ``LLM.generate`` about the prompts of these requests.
+
+    ``truncate_prompt_tokens`` is one value for all of them. Raises NotImplementedError if theirs differ.
+    """
+    kept = {request.truncate_prompt_tokens for request in requests}
+    if len(kept) > 1:
+        raise NotImplementedError("vLLM's offline API has one truncate_prompt_tokens for all requests of a call")
+    return {} if kept <= {None} else {"tokenization_kwargs": {"truncate_prompt_tokens": kept.pop()}}
 
 
 def _structured_outputs(structure: Structure) -> Any:

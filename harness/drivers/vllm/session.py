@@ -9,7 +9,7 @@ from harness.drivers.base import Completion, Observation, RefusedError, StepReco
 from harness.drivers.client import Client
 from harness.drivers.vllm.adapter import resolved
 from harness.drivers.vllm.plugins import Plugin
-from harness.drivers.vllm.requests import is_refusal, sampling_arguments, token_of
+from harness.drivers.vllm.requests import is_refusal, sampling_arguments, token_of, tokenization_arguments
 from harness.drivers.vllm.started import StartedEngine
 from harness.suites.schema import ServerOptions
 from harness.types import EngineSetup, RequestSpec, SchedulingLimits, Token
@@ -168,6 +168,7 @@ class VllmSession:
                 [{"prompt_token_ids": list(request.prompt_token_ids)} for request in requests],
                 [SamplingParams(**sampling_arguments(request)) for request in requests],
                 use_tqdm=False,
+                **tokenization_arguments(requests),
             )
         except Exception as error:
             if self._steps or not is_refusal(error):

@@ -229,8 +229,8 @@ class ServerMetrics(Model):
 class RawHttp(Model):
     """An HTTP request. The body is ``content`` as JSON, or the string ``body`` repeated ``repeat_body`` times.
 
-    The ``openai`` client sends what it can express: a GET or POST below ``/v1/``, with a JSON object or without a body,
-    and with its own headers. Anything else is sent as it is by httpx, and so is every request with ``raw``.
+    The ``openai`` client sends GET and POST requests below ``/v1/`` that have a JSON object or no body, and no
+    ``headers``. httpx sends the others, and those with ``raw``.
     """
 
     raw: bool = False
@@ -252,9 +252,8 @@ class RawHttp(Model):
     @property
     def by_openai(self) -> bool:
         """Return whether the ``openai`` client sends the request."""
-        known = self.path.startswith("/v1/") and self.method in ("GET", "POST")
-        sent = isinstance(self.content, dict) if self.method == "POST" else self.content is None
-        return known and sent and self.body is None and not self.headers and not self.raw
+        fits = {"GET": self.content is None, "POST": isinstance(self.content, dict)}.get(self.method, False)
+        return fits and self.path.startswith("/v1/") and self.body is None and not (self.headers or self.raw)
 
 
 class Check(Model):
@@ -383,8 +382,7 @@ class Action(Model):
             more = [f"{key} {value}" for key, value in self._call_fields().items()]
             return [", ".join([f"{kind}{name} {clients}{text}", *more])]
         value = getattr(self, kind)
-        text = value if isinstance(value, str) else _shown(value)
-        return [f"{kind}{name} {text}"]
+        return [f"{kind}{name} {value if isinstance(value, str) else _shown(value)}"]
 
 
 def _shown(value: Model) -> str:

@@ -81,10 +81,12 @@ class _RequestsCase(Case):
     @model_validator(mode="after")
     def _nothing_of_entry_points(self) -> "_RequestsCase":
         for index, request in enumerate(self.requests):
-            for name in ("prompt_logprobs", "golden"):
-                if getattr(request, name) != Request.model_fields[name].default:
+            for name in ("prompt_logprobs", "truncate_prompt_tokens", "golden", "unchecked"):
+                default = Request.model_fields[name].get_default(call_default_factory=True)
+                if getattr(request, name) != default:
+                    hint = "for golden tokens use `policy: golden`" if name == "golden" else "leave it out"
                     what = f"{name} is only allowed in behaviour cases"
-                    raise MisfitError(what, "requests", index, name, hint="for golden tokens use `policy: golden`")
+                    raise MisfitError(what, "requests", index, name, hint=hint)
         return self
 
     @model_validator(mode="after")

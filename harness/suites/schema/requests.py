@@ -1,9 +1,9 @@
 """The format of requests, limits and options of schedulers."""
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, NonNegativeFloat, StringConstraints, model_validator
+from pydantic import BeforeValidator, Field, JsonValue, NonNegativeFloat, StringConstraints, model_validator
 
 from harness.suites.schema.base import (
     LONGEST,
@@ -42,7 +42,9 @@ _DESCRIBED = (  # Fields that the description of a request lists if they do not 
     "structured_outputs",
     "logprobs",
     "prompt_logprobs",
+    "truncate_prompt_tokens",
     "golden",
+    "unchecked",
 )
 
 
@@ -54,6 +56,8 @@ def _token_id(key: object) -> object:
 
 TokenIdKey = Annotated[int, BeforeValidator(_token_id, json_schema_input_type=str)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
+TruncatePromptTokens = Literal[-1] | Size
+"""A number of prompt tokens, or -1 for as many as fit the context."""
 
 
 class Request(Model):
@@ -65,7 +69,10 @@ class Request(Model):
     early. An engine that runs the model must generate these tokens.
 
     ``prompt_logprobs`` is the number of alternative tokens at each position of the prompt. With ``golden``, the tokens
-    of the reference replace those that the engine samples. These two fields are only for behaviour cases.
+    of the reference replace those that the engine samples. ``truncate_prompt_tokens`` is the number of tokens at the
+    end of the prompt that the engine keeps, -1 for as many as fit the context. ``unchecked`` are sampling parameters by
+    vLLM's names that replace the others, with values that the engine must refuse. These four fields are only for
+    behaviour cases.
     """
 
     prompt: Prompt
@@ -92,7 +99,9 @@ class Request(Model):
     structured_outputs: StructuredOutputs | None = None
     logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
     prompt_logprobs: Annotated[int, Field(ge=0, le=MAX_LOGPROBS)] | None = None
+    truncate_prompt_tokens: TruncatePromptTokens | None = None
     golden: bool = False
+    unchecked: dict[str, JsonValue] = Field(default_factory=dict)
     simulated_tokens: Ids = ()
 
     @model_validator(mode="after")

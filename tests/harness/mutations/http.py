@@ -13,12 +13,14 @@ from engine.entrypoints.server import chat, completions, errors, forms, sampling
 from engine.entrypoints.server.completions import CompletionForm
 from engine.entrypoints.server.errors import ApiError
 from engine.entrypoints.server.job import Fields, Job
-from engine.entrypoints.server.logprob_lists import TextOffsets
+from engine.entrypoints.server.logprob_lists import LogprobLists, TextOffsets
 from engine.entrypoints.server.metrics import Metrics
+from engine.entrypoints.server.requests import CompletionRequest
 from engine.entrypoints.server.responses import ChatDelta
 from engine.request import CompletionOutput, FinishReason, SamplingParams, TokenOutput
 from engine.sequence import SequenceState
-from tests.harness.mutations.registry import Mutation, mutation
+from tests.harness.mutations.parameters import CASES
+from tests.harness.mutations.registry import Mutation, Patch, mutation
 
 HTTP_MUTATIONS: list[Mutation] = []
 http_mutation = partial(mutation, HTTP_MUTATIONS)
@@ -142,6 +144,60 @@ def send_tokens_before_their_text(patch: pytest.MonkeyPatch) -> None:
 @http_mutation("an-error-names-the-field", 'error.param is "prompt", expected "stop_token_ids"')
 def name_the_prompt_whatever_is_wrong(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Fields, "wrong", lambda self, refusal: self.prompt)
+
+
+def dropping(name: str) -> Patch:
+    """Return the patch with which the server does not pass a parameter on to the engine."""
+
+    def patch_it(patch: pytest.MonkeyPatch) -> None:
+        params = sampling._params
+        default: Any = SamplingParams.__dataclass_fields__[name].default
+        patch.setattr(sampling, "_params", lambda *arguments: replace(params(*arguments), **{name: default}))
+
+    patch_it.__name__ = f"drop_{name}"
+    return patch_it
+
+
+for _name, _case in CASES.items():
+    says = {"include_stop_str_in_output": "expected ' pixels of the width'"}.get(_name, "Hugging Face's is")
+    http_mutation(_case, "logprobs, expected" if _name.endswith("logprobs") else says)(dropping(_name))
+
+
+@http_mutation("an-echo-at-and-beyond-its-bounds", "Hugging Face's is 'Return the number of")
+def leave_out_the_text_of_an_echo(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(CompletionForm, "_prompt_text", lambda self, index: "")
+
+
+@http_mutation("an-echo-at-and-beyond-its-bounds", "logprobs, expected")
+def leave_out_the_logprobs_of_an_echo(patch: pytest.MonkeyPatch) -> None:
+    made = LogprobLists.__init__
+
+    def without(self: LogprobLists, *arguments: Any, echo: object, **more: Any) -> None:
+        made(self, *arguments, echo=None, **more)
+
+    patch.setattr(LogprobLists, "__init__", without)
+
+
+@http_mutation("an-echo-at-and-beyond-its-bounds", "text 0 is 'Return the number of")
+def generate_after_a_prompt_that_is_echoed_alone(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(CompletionRequest, "echo_alone", property(lambda self: False))
+    params = sampling.completion_params
+
+    def one(body: CompletionRequest) -> SamplingParams:
+        return params(body.model_copy(update={"max_tokens": body.max_tokens or 1}))
+
+    patch.setattr(completions, "completion_params", one)
+
+
+@http_mutation("what-is-not-looked-up-is-not-counted", "prefix_queries")
+def count_prompts_that_are_not_looked_up(patch: pytest.MonkeyPatch) -> None:
+    queued = Metrics.queued
+
+    def all_queued(self: Metrics, request: Any) -> None:
+        queued(self, request)
+        self._queries.inc(len(request.prompt_token_ids))
+
+    patch.setattr(Metrics, "queued", all_queued)
 
 
 def as_table() -> str:

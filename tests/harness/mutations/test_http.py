@@ -21,7 +21,7 @@ from harness.drivers.shared_server import SharedReferenceServer
 from harness.suites.expand import expand
 from harness.suites.loader import load_suite
 from harness.suites.schema import BehaviourCase
-from harness.types import SchedulingLimits
+from harness.types import DEFAULT_SCHEDULER, SchedulingLimits
 from tests.harness.mutations.http import HTTP_MUTATIONS, as_table
 from tests.harness.mutations.registry import Mutation
 from tests.helpers.paths import ROOT, SUITES
@@ -34,7 +34,9 @@ def case_named(name: str) -> Test:
         suite = load_suite(path).suite
         for expanded in expand(suite, ["tiny-granite"]):
             configuration = expanded.configuration
-            if (expanded.case.id, configuration.backend, configuration.entry_point) == (name, "eager", "http"):
+            scheduler = expanded.setup.scheduler
+            where = (expanded.case.id, configuration.backend, configuration.entry_point, scheduler)
+            if where == (name, "eager", "http", DEFAULT_SCHEDULER):
                 return Test(path, suite.suite, expanded, frozenset({HTTP}), "pytest … --cb-bless")
     raise LookupError(name)
 

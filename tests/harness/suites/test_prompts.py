@@ -216,6 +216,8 @@ def test_a_request_keeps_everything_a_suite_says_of_it() -> None:
         "skip_special_tokens": False,
         "logprobs": 4,
         "prompt_logprobs": 3,
+        "truncate_prompt_tokens": 2,
+        "unchecked": {"top_p": 2.0},
         "presence_penalty": 0.5,
         "frequency_penalty": -0.5,
         "repetition_penalty": 1.5,

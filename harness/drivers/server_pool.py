@@ -44,16 +44,21 @@ class ServerNeed:
 
 @dataclass
 class _Kept:
-    """A server of the pool.
+    """A server of the pool, which was started for ``need``.
 
-    ``shared`` is the server if it can be shared, else ``client`` is set. ``started_in`` is the id of the process that
-    has started it and must end it. ``last_case`` is the node id of the last test that used it.
+    ``shared`` is the server if its limits can be changed, else ``client`` is set. ``started_in`` is the id of the
+    process that has started it and must end it. ``last_case`` is the node id of the last test that used it.
     """
 
+    need: ServerNeed
     client: "Client | None"
     shared: SharedServer | None
     started_in: int = field(default_factory=lambda: os.getpid())
     last_case: str = ""
+
+    def fits(self, need: ServerNeed) -> bool:
+        """Return whether the server has, or can get, the limits and options that a test needs."""
+        return self.shared is not None or (self.need.limits, self.need.options) == (need.limits, need.options)
 
     def end(self) -> None:
         if self.started_in != os.getpid():
@@ -93,6 +98,9 @@ class ServerPool:
 
     def _proven(self, driver: Driver, need: ServerNeed, case: str) -> "Client":
         kept = self._kept.pop(need.key, None)
+        if kept is not None and not kept.fits(need):
+            kept.end()
+            kept = None
         if kept is None:
             while len(self._kept) >= MAX_SERVERS:  # End the server that has not been used for the longest time.
                 self._kept.pop(next(iter(self._kept))).end()
@@ -126,4 +134,4 @@ def _start(driver: Driver, need: ServerNeed) -> _Kept:
         if not serves(driver):
             raise UnavailableError(f"the driver {driver.name} can't start servers")
         shared = None if need.alone else driver.share(need.setup)
-        return _Kept(None if shared else driver.serve(need.setup, need.limits, need.options), shared)
+        return _Kept(need, None if shared else driver.serve(need.setup, need.limits, need.options), shared)

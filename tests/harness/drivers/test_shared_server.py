@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -237,6 +238,31 @@ def test_a_new_server_that_is_dirty_is_not_kept() -> None:
     with pytest.raises(DirtyServerError, match=r"^odd too$"):
         pool.client(driver, need(), "third")
     assert all(shared.ended for shared in driver.started)
+
+
+class Alone(SimulationDriver):
+    """A driver whose servers keep the limits that they were started with, as ``vllm serve`` does."""
+
+    def __init__(self) -> None:
+        self.started: list[tuple[SchedulingLimits, ServerOptions]] = []
+        self.ended: list[SchedulingLimits] = []
+
+    def share(self, setup: EngineSetup) -> None:
+        return None
+
+    def serve(self, setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> Any:
+        self.started.append((limits, options))
+        return SimpleNamespace(limits=limits, close=lambda: self.ended.append(limits))
+
+
+def test_a_server_whose_limits_stay_serves_cases_with_these_limits_alone() -> None:
+    pool, driver = ServerPool(), Alone()
+    limits = [BUILT, BUILT, TIGHT, TIGHT, BUILT]
+    clients: list[Any] = [pool.client(driver, need(each), "a") for each in limits]
+    assert [client.limits for client in clients] == limits
+    assert [each for each, _ in driver.started] == [*driver.ended, BUILT] == [BUILT, TIGHT, BUILT]
+    pool.client(driver, ServerNeed(SETUP, BUILT, ServerOptions(api_key="x"), alone=False), "a")
+    assert len(driver.started) == 4
 
 
 def test_only_so_many_are_kept() -> None:

@@ -270,6 +270,7 @@ def test_the_overlay_of_the_documentation(tmp_path: Path) -> None:
     [parts] = jobs(manifests, "parts")
     assert parts["spec"]["completions"] == 12
     assert pod(parts)["securityContext"]["fsGroup"] == 1001
+    assert pod(parts)["containers"][0]["image"] == "registry.mine.org/spyre-cb:0.1.0"
 
 
 def test_what_the_loader_does_not_know_is_an_error(tmp_path: Path) -> None:

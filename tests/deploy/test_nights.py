@@ -91,6 +91,47 @@ def test_a_part_that_never_started_is_red_with_its_tests(tmp_path: Path, one_run
     assert f"tests without a result\n\n- `{absent[0]}`" in (cluster.report / "summary.md").read_text(encoding="utf-8")
 
 
+KILLER = """\
+import os, signal
+from engine.core import EngineCore
+step = EngineCore.step
+def planted(self):
+    if "::kills-its-pod" in os.environ.get("PYTEST_CURRENT_TEST", ""):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self)
+EngineCore.step = planted
+"""
+
+
+def test_a_test_that_kills_its_pod_each_time_is_the_only_one_without_a_result(tmp_path: Path) -> None:
+    suites(tmp_path)
+    (tmp_path / "suites" / "conftest.py").write_text(KILLER)
+    (tmp_path / "suites" / "a.yaml").write_text(
+        GOOD.replace("suite: mine", "suite: a").replace("five-lines", "kills-its-pod")
+    )
+    cluster = Cluster(tmp_path, 1, Random(0), lost=0.0, isolation="none")
+    assert cluster.night() == 1
+    assert cluster.log == [(0, "killed")] * 4 + [(0, "given up")]
+    killer = "suites/a.yaml::kills-its-pod[tiny-granite-eager]"
+    assert read_run(cluster.merged).lacking == (killer,)
+    part = read_run(cluster.results / "uid-spyre-cb-parts" / "part-0.jsonl")
+    assert part.header["killed"] == {killer: 3}
+    assert part.running == (killer,)
+    page = (cluster.report / "page.html").read_text(encoding="utf-8")
+    assert f"was not finished (running: {killer}): 1 test without a result" in page
+
+
+def test_a_part_whose_disk_was_full_is_run_again(tmp_path: Path, one_run: Path) -> None:
+    suites(tmp_path)
+    cluster = Cluster(tmp_path, 2, Random(0), lost=0.0, isolation="none")
+    folder = cluster.results / "uid-spyre-cb-parts"
+    folder.mkdir(parents=True)
+    (folder / "part-1.jsonl.part").symlink_to("/dev/full")  # Results are first written to this file.
+    assert cluster.night() == 1
+    assert [ended for index, ended in cluster.log if index == 1] == ["3", "1"]
+    assert alike(cluster.merged) == alike(one_run)
+
+
 def test_a_night_of_which_nothing_has_reported_fails(tmp_path: Path) -> None:
     suites(tmp_path)
     assert Cluster(tmp_path, 2, Random(0)).night(never=[0, 1]) == 2

@@ -96,7 +96,7 @@ def _rename_images(value: Any, images: Mapping[str, Mapping[str, str]]) -> None:
         for each in value:
             _rename_images(each, images)
     if isinstance(value, dict):
-        image = images.get(value["image"]) if isinstance(value.get("image"), str) else None
+        image = images.get(value["image"].rpartition(":")[0] or value["image"]) if "image" in value else None
         if image is not None:
             value["image"] = f"{image['newName']}:{image['newTag']}"
         for each in value.values():

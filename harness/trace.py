@@ -298,7 +298,7 @@ def _kind(value: Any) -> str:
 
 
 def _request_data(request: Request) -> dict[str, Any]:
-    """Convert a request of a suite to its JSON form. ``prompt_len`` is None if only a tokenizer can tell the length."""
+    """Convert a request of a suite to its JSON form. ``prompt_len`` is None if the length depends on a tokenizer."""
     data: dict[str, Any] = {"prompt_len": request.prompt.length}
     if request.prompt.token_ids is not None and request.prompt.tokens is None:
         data["prompt_token_ids"] = list(request.prompt.token_ids)

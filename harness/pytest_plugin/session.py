@@ -168,7 +168,7 @@ def _find(model: str) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect tests with a marker, such as ``slow``, that are run only if ``-m`` names it, and count them."""
+    """Deselect and count the tests with a marker such as ``slow`` that ``-m`` would have to name."""
     expression = config.option.markexpr or ""
     reasons = {item: left_out({mark.name for mark in item.iter_markers()}, expression) for item in items}
     out = [item for item, reason in reasons.items() if reason]

@@ -58,9 +58,9 @@ def shard(text: str) -> Shard:
 def cut(seconds: Sequence[float], parts: int) -> list[int]:
     """Divide tests with the expected durations ``seconds`` into parts. Return the part of each test, counted from 1.
 
-    A part consists of consecutive tests. The tests run one after the other on a time axis that is cut into equal parts.
-    A test belongs to the part that contains the middle of the test. So the durations of two parts differ by no more
-    than the duration of the longest test.
+    A part consists of consecutive tests. To find it, the tests are placed one after the other on a time axis, which is
+    cut into equal parts. A test belongs to the part that contains the middle of the test. So the durations of two parts
+    differ by no more than the duration of the longest test.
     """
     total, passed, result = sum(seconds), 0.0, []
     for each in seconds:

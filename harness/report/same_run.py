@@ -44,7 +44,7 @@ def plan_difference(one: Plan, other: Plan) -> str:
         return ""
     only = sorted(set(one.tests) ^ set(other.tests))
     if only:
-        return f"the tests differ: only one of them has {only[0]}{f' and {len(only) - 1} more' if only[1:] else ''}"
+        return f"the tests differ: only one of the two has {only[0]}{f' and {len(only) - 1} more' if only[1:] else ''}"
     names = sorted(one.suites.keys() | other.suites.keys())
     changed = [name for name in names if one.suites.get(name) != other.suites.get(name)]
     if changed:

@@ -48,7 +48,7 @@ def _without(requests: Sequence[SharingRequest], gone: int) -> list[SharingReque
 
 
 def _fitted(requests: Sequence[SharingRequest]) -> Requests:
-    """Return the requests with ``shared`` reduced to the number of tokens that the earlier request has."""
+    """Return the requests with ``shared`` reduced if the earlier request or the own prompt has fewer tokens."""
     fitted: list[SharingRequest] = []
     for request in requests:
         root = request if request.of is None else fitted[request.of]

@@ -1,6 +1,6 @@
 """``SchedulerSpec``: all that the harness must know about a scheduler. Each folder next to this file has a ``SPEC``.
 
-Code outside ``schedulers/`` has no branches on the scheduler. It looks up the specification by the scheduler's name.
+Code outside ``schedulers/`` does not distinguish schedulers. It looks up the specification by the scheduler's name.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -93,7 +93,7 @@ class SchedulerSpec:
     - ``requirements_of(verdict, unfinished=…)``: returns the ids of the requirements that a failed run violates.
       ``unfinished`` is whether the engine failed, or did not finish all requests
     - ``bars(sizes, options, rows)``: returns an object that computes the bars of time-lines
-    - ``drawing``: says how time-lines are drawn
+    - ``drawing``: how time-lines are drawn
     - ``causes``: the columns of the step table from cause to effect. If several columns of a step are wrong, the rule
       of the first one is reported
     - ``search_tools``: returns the functions that the search needs. This import of hypothesis is delayed until the

@@ -68,7 +68,7 @@ def is_independent_of_batch(trial: Trial, session: Session) -> Verdict:
         verdict = check_alone(session, spec, tokens, aborted=request.abort_step is not None)
         if not verdict.passed:
             return verdict
-    return Verdict(True, f"{len(trial.specs)} requests get the same tokens as alone")
+    return Verdict(True, f"{len(trial.specs)} requests get the same tokens as without other requests")
 
 
 def _generated(trial: Trial) -> Tokens | None:

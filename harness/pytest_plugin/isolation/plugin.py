@@ -130,7 +130,7 @@ class Isolation:
         return Worker(start_for(self._config, cases, forks=self._mode == "case"), spawn(self._environ()))
 
     def _forked(self, item: CaseItem, wanted: EngineSetup | None) -> Worker:
-        """Start a child as a fork. Raises ParentGoneError and, after a warning, ForkRefusedError."""
+        """Start a child as a fork. Raises ParentGoneError and, if the fork is refused, ForkRefusedError."""
         # All forks use the pytest session of the preloaded process, which has collected the tests of all engines.
         start = start_for(self._config, self._cases(item, None), forks=self._mode == "case")
         branch = self._branch(item, wanted)

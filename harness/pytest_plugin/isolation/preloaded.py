@@ -3,8 +3,8 @@
 Its arguments are the file descriptor of a listening socket, the id of its parent process (the preloaded process ends
 when the parent ends), the name of a driver, and the attention kernel. The preloaded process imports the modules that
 engines of the driver need. At the first request it collects the tests, and afterwards it only forks. It never starts an
-engine itself. Engines are also started in branches, which are forks of the preloaded process that are forked again, so
-that these forks inherit compiled code.
+engine itself, only its forks start engines. A branch is a fork that starts an engine and is then forked again, so that
+its forks inherit the compiled code.
 """
 
 import os

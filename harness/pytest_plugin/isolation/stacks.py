@@ -38,7 +38,7 @@ def stacks_below(pid: int, stderr: IO[bytes] | None) -> list[str]:
     """
     lines: list[str] = []
     for child in descendants(pid):
-        if answers(child):
+        if handles_sigusr1(child):
             lines += ["", f"child process {child} ({command(child)}):", ""]
             written = _written_to_terminal(child) if stderr is None else stacks_of(child, stderr)
             lines += written or ["(no stacks)"]
@@ -67,7 +67,7 @@ def descendants(pid: int) -> list[int]:
     return list(below(pid))
 
 
-def answers(pid: int) -> bool:
+def handles_sigusr1(pid: int) -> bool:
     """Return whether a process has a handler for SIGUSR1. Without a handler, the signal would kill it."""
     with contextlib.suppress(OSError, ValueError, StopIteration):
         status = (PROCESSES / str(pid) / "status").read_text().splitlines()

@@ -43,7 +43,7 @@ RULES = {
     "blocks": 'docs/scheduling-rules.md "Words": used ≤ reserved ≤ available blocks',
     "owner": 'docs/scheduling-rules.md "Words": a block belongs to one sequence until this sequence ends; block 0 '
     "belongs to none",
-    "written": 'docs/scheduling-rules.md "Words": a step writes to blocks of the sequences that it computes',
+    "written": 'docs/scheduling-rules.md "Words": a step writes only to blocks of the sequences that it computes',
     "held": 'docs/scheduling-rules.md "Prefill" and "Decode": every sequence uses ceil(tkv/64) blocks and reserves '
     "ceil((tkv at its prefill + max_tokens − 1)/64), both minus its blocks that are all padding",
     "batch": 'docs/scheduling-rules.md "Admission", 1: never more than max_num_seqs sequences run',

@@ -64,7 +64,7 @@ def _queue(before: StepRow, after: StepRow, came: Sequence[int], gone: frozenset
     if after.kind == "prefill" and after.outputs:
         new = after.outputs[0]
         if waiting[:1] != (new,):
-            what = f"{new} was prefilled, but the waiting requests were {_named(waiting)}"
+            what = f"request {new} was prefilled, but the waiting requests were {_named(waiting)}"
             yield Broken(after.step, what, "queue")
         waiting = waiting[1:] if waiting[:1] == (new,) else tuple(i for i in waiting if i != new)
     if came or gone:

@@ -32,7 +32,8 @@ DRAWING = Drawing(
     (
         "· waits   c computes tokens that it has   C … and gets the next   1-9 decodes and holds that many blocks",
         "- runs without a part of the budget   ! preempted   × ends   … plain decodes omitted   + 10 blocks or more",
-        f"▚ found in the cache   ▓ prompt   █ generated   ▒ free ({TOKENS_OF_A_CHARACTER} tokens a character, or more)",
+        f"▚ found in the cache   ▓ prompt   █ generated   ▒ free (a character is {TOKENS_OF_A_CHARACTER} tokens or "
+        "more)",
         "|A a block that is shared with other requests; equal letters are the same block",
     ),
     takes_turns=True,

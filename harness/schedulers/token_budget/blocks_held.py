@@ -1,7 +1,7 @@
 """Check the block ids in block tables.
 
-A block belongs to several requests only if they found it in the prefix cache, and the blocks in block tables are as
-many as are used.
+Several requests may hold a block only if they found it in the prefix cache. The number of used blocks must be that of
+the blocks in block tables.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

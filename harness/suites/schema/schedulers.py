@@ -1,7 +1,7 @@
 """The format of each scheduler in suites, results files and traces: its marker, columns of step tables, and options.
 
 The rest of the harness looks up the format of a scheduler by the scheduler's name or by a row of a step table, so it
-needs no branches on the scheduler. The rules of a scheduler are in its folder of ``harness/schedulers/``.
+need not distinguish schedulers. The rules of a scheduler are in its folder of ``harness/schedulers/``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -104,7 +104,7 @@ def _is_paused(row: StepRow, request: int) -> bool:
 
 
 def _is_preempted(row: StepRow, request: int) -> bool:  # noqa: ARG001
-    """Return True: with a token budget, every step between two tokens of a request that gives it none suspends it."""
+    """Return True. With a token budget, a request counts as suspended in each step that gives it no token."""
     return True
 
 

@@ -86,8 +86,8 @@ def ended(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--cb-shard=1/2", "0-first.yaml"], "the tests differ: only one of them has 1-fails.yaml::fails"),
-        (["--cb-shard=1/2", "-n2", "0-first.yaml"], "the tests differ: only one of them has 1-fails.yaml::fails"),
+        (["--cb-shard=1/2", "0-first.yaml"], "the tests differ: only one of the two has 1-fails.yaml::fails"),
+        (["--cb-shard=1/2", "-n2", "0-first.yaml"], "the tests differ: only one of the two has 1-fails.yaml::fails"),
         (["--cb-shard=2/2", "."], "this run is part 2 of 2, and the file is of part 1 of 2"),
         (["."], "this run is a run without --cb-shard, and the file is of part 1 of 2"),
         (["--cb-shard=1/2", "--cb-policy=golden", "."], 'the options differ: {"simulate": "True"}, and {"simulate"'),

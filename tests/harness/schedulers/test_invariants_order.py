@@ -34,7 +34,7 @@ def test_a_request_that_overtakes() -> None:
     start = steps[0]._replace(waiting=(0, 1))
     both = seen._replace(requests=(a_request(60, 3), a_request(60, 3)))
     verdict = checked(both, replace(seen.run, steps=(start, *steps[1:])))
-    broken(verdict, QUEUE, "step 1: 1 was prefilled, but the waiting requests were 0 1")
+    broken(verdict, QUEUE, "step 1: request 1 was prefilled, but the waiting requests were 0 1")
 
 
 def test_a_request_that_waits_before_it_came() -> None:

@@ -16,8 +16,8 @@ def check_steps(run: Run, expected: Sequence[StepRow], *, blocks: bool = True) -
     """Compare the steps of a run with an expected step table.
 
     ``expected`` may omit plain decodes (see ``StepRow``). With ``blocks`` False, the columns ``reserved`` and ``used``
-    are not compared, for drivers that can't observe blocks. The verdict's ``data`` has both tables without plain
-    decodes.
+    are not compared, for drivers that can't observe blocks. A cell is not compared either if the driver observed None
+    for it. The verdict's ``data`` has both tables without plain decodes.
     """
     rows, wanted = without_plain_decodes(run.steps), shorten(expected)
     data = {"steps": steps_as_data(rows), "expected": [as_data(row) for row in wanted], "differing": {}}
@@ -32,8 +32,8 @@ def _compared_row_by_row(
 ) -> Verdict:
     by_number = {row.step: row for row in wanted}
     rows = [as_row(step) for step in run.steps]
-    pairs = [(row, by_number[row.step]) for row in rows if row.step in by_number]
-    differing = {row.step: names for row, other in pairs if (names := _differences(row, other, columns))}
+    pairs = [(step, by_number[step.step]) for step in run.steps if step.step in by_number]
+    differing = {step.step: names for step, other in pairs if (names := _differences(step, other, columns))}
     problems = list(differing)
     if len(rows) <= wanted[-1].step:
         problems.append(len(rows))
@@ -60,8 +60,9 @@ def expected_kind(row: StepRow, before: StepRow | None, got_tokens: Collection[i
     return scheduler_of_row(row).kind_of_row(row, before, got_tokens)
 
 
-def _differences(row: StepRow, wanted: StepRow, columns: Sequence[str]) -> list[str]:
-    return [name for name in columns if getattr(row, name) != getattr(wanted, name)]
+def _differences(step: StepRow, wanted: StepRow, columns: Sequence[str]) -> list[str]:
+    """Return the columns that differ. Where None was observed, the driver can't tell, so that nothing differs."""
+    return [name for name in columns if getattr(step, name) not in (None, getattr(wanted, name))]
 
 
 def _explain(
@@ -137,7 +138,7 @@ def step_table_lines(
             kind = " ".join([step.kind, *map(str, step.outputs)])
             if step.kind == "prefill" and not (step.outputs or step.scheduled):
                 kind = " ".join(["chunk", *map(str, step.running[:1])])
-            cells = [_compared(getattr(row, c), getattr(wanted, c) if wanted else None) for c in columns]
+            cells = [_cell(step, row, wanted, column) for column in columns]
         elif wanted is not None:
             kind, cells = "missing", [f"·≠{cell_text(getattr(wanted, c))}" for c in columns]
         else:
@@ -149,6 +150,13 @@ def step_table_lines(
 
 def _pad(cell: str, width: int, index: int) -> str:
     return cell.rjust(width) if index == 1 else cell.ljust(width)
+
+
+def _cell(step: StepRow, row: StepRow, wanted: StepRow | None, column: str) -> str:
+    """Return the text of a cell, ``?`` if the driver could not observe it. ``row`` is ``step`` as a row of a table."""
+    if wanted is not None and getattr(step, column) is None and getattr(wanted, column) is not None:
+        return "?"
+    return _compared(getattr(row, column), getattr(wanted, column) if wanted else None)
 
 
 def _compared(seen: Any, wanted: Any) -> str:

@@ -142,7 +142,7 @@ class _Watch:
         self.prefilled = new
         if new not in step.finished and new not in self._gone(step) and step.running[:1] != (new,):
             yield Broken(number, f"a chunk of request {new} ran, but running is {step.running}", "outputs")
-        if step.tkv != len(self.requests[new].prompt_token_ids):
+        if step.tkv not in (None, len(self.requests[new].prompt_token_ids)):
             length = len(self.requests[new].prompt_token_ids)
             what = f"tkv is {step.tkv} in the prefill of request {new}, whose prompt has {length} tokens"
             yield Broken(number, what, "tkv")
@@ -169,8 +169,8 @@ class _Watch:
         padding = count * size - blocks_for(length) * BLOCK_SIZE
         usable = dict(step.hits or ()).get(new, 0) * BLOCK_SIZE
         skipped = (padding + usable) // size if usable else 0
-        if new in step.finished or new in self._gone(step):
-            # Prefix cache hits can skip all chunks but the last one.
+        if new in step.finished or new in self._gone(step) or step.hits is None:
+            # Prefix cache hits, which are not known here, can skip all chunks but the last one.
             if not 1 <= self.chunks[new] <= count:
                 what = f"the prompt of request {new} took {self.chunks[new]} chunks, but it has {count}"
                 yield Broken(step.step, what, "chunks")
@@ -192,7 +192,7 @@ class _Watch:
         tokens = {request: self._computed(request) + 1 for request in step.outputs}
         most = max(map(blocks_for, tokens.values()), default=0)
         tkv = max(((most - blocks_for(count)) * BLOCK_SIZE + count for count in tokens.values()), default=0)
-        if step.tkv != tkv:
+        if step.tkv not in (None, tkv):
             yield Broken(number, f"tkv is {step.tkv}, expected {tkv} after a decode with {_listed(tokens)}", "tkv")
         limit, size = self.limits.max_batch_tkv_limit, len(step.outputs)
         if limit and size * step.tkv_or_0 > limit:

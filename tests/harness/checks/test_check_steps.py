@@ -231,7 +231,18 @@ def without_blocks() -> Run:
 
 def test_blocks_are_not_compared_where_the_driver_cannot_see_them() -> None:
     assert check_steps(without_blocks(), ROWS, blocks=False).passed
-    assert not check_steps(without_blocks(), ROWS).passed
+    assert check_steps(SEEN.run, with_row(4, used=99), blocks=False).passed
+    assert not check_steps(SEEN.run, with_row(4, used=99)).passed
+
+
+def test_a_cell_that_was_not_observed_is_not_compared() -> None:
+    steps = [step._replace(tkv=None) if step.step == 4 else step for step in SEEN.run.steps]
+    run = replace(SEEN.run, steps=tuple(steps))
+    assert check_steps(run, ROWS).passed
+    assert check_steps(run, with_row(4, tkv=99)).passed
+    other = check_steps(run, with_row(4, tkv=99, used=99))
+    assert other.headline == "step 4 differs (decode of 1 0): used 4, expected 99"
+    assert "?" in "".join(other.details)
 
 
 def test_other_columns_are_compared_where_the_driver_cannot_see_blocks() -> None:

@@ -4,11 +4,14 @@ from collections.abc import Iterator
 
 from harness.cases.behaviour.needs import MISFITS, needs_of
 from harness.checks.outputs import requested_policy
-from harness.drivers.base import GOLDEN_TOKENS, LOGPROBS, STEP_TRACE, STRUCTURED_OUTPUTS, TOKENS, Driver
+from harness.drivers.base import GOLDEN_TOKENS, LOGPROBS, PAUSING, STEP_TRACE, STRUCTURED_OUTPUTS, TOKENS, Driver
 from harness.drivers.optional import serves, why_lacking
 from harness.suites.expand import Expanded
 from harness.suites.schema import BehaviourCase, OutputCase, Policy, StepsCase
 from harness.types import SchedulingLimits
+
+PAUSES = frozenset({"pause", "abort_of_paused", "wait_for_paused"})
+"""Events that only a scheduler that pauses requests can have."""
 
 
 def why_skipped(expanded: Expanded, driver: Driver, policy_of_the_run: Policy | None = None) -> str | None:
@@ -44,6 +47,8 @@ def _needs(expanded: Expanded, capabilities: frozenset[str], policy_of_the_run: 
         return
     assert isinstance(case, StepsCase | OutputCase)
     yield STEP_TRACE
+    if {happening.event for happening in case.happens} & PAUSES:
+        yield PAUSING
     if TOKENS not in capabilities and isinstance(case, StepsCase) and all(r.can_be_simulated for r in case.requests):
         return  # The driver runs no model. Only the steps of the case are checked.
     yield TOKENS

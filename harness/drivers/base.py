@@ -26,6 +26,11 @@ STRUCTURED_OUTPUTS = "structured-outputs"
 """Capability: answers can be constrained by a JSON schema, a regular expression, a list of strings, or a grammar."""
 PROMPT_LOGPROBS = "prompt-logprobs"
 """Capability: the logprobs of the tokens of a prompt can be returned."""
+PAUSING = "pausing"
+"""Capability: the chunked scheduler pauses requests that decode where batch size x tkv would exceed its limit.
+
+A driver whose engines have other schedulers need not have it.
+"""
 
 
 class RefusedError(Exception):

@@ -16,6 +16,7 @@ from harness.drivers.base import (
     GOLDEN_TOKENS,
     LOGPROBS,
     OFFLINE_API,
+    PAUSING,
     PROMPT_LOGPROBS,
     STEP_TRACE,
     STRUCTURED_OUTPUTS,
@@ -73,7 +74,7 @@ class ReferenceDriver:
 
     name = "reference"
     capabilities = frozenset(
-        {STEP_TRACE, BLOCK_ACCOUNTING, TOKENS, LOGPROBS, PROMPT_LOGPROBS, GOLDEN_TOKENS}
+        {STEP_TRACE, BLOCK_ACCOUNTING, PAUSING, TOKENS, LOGPROBS, PROMPT_LOGPROBS, GOLDEN_TOKENS}
         | {OFFLINE_API, ASYNC_API, ABORT, HTTP, RESTART, BLOCK_METRICS}
     )
 
@@ -143,7 +144,7 @@ class SimulationDriver:
     """The driver of the reference engine's scheduler without a model. It has steps and blocks, but no tokens."""
 
     name = "simulation"
-    capabilities = frozenset({STEP_TRACE, BLOCK_ACCOUNTING})
+    capabilities = frozenset({STEP_TRACE, BLOCK_ACCOUNTING, PAUSING})
 
     def describe(self) -> str:
         return f"scheduler of the reference engine {version('spyre-cb')}, simulated (no model ran)"

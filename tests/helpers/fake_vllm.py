@@ -55,6 +55,7 @@ class FakeCore:
             running=[],
             requests={},
             model_config=config,
+            vllm_config=SimpleNamespace(model_config=config),
             max_model_len=512,
             max_num_running_reqs=4,
             scheduler_config=SimpleNamespace(max_num_seqs=4),
@@ -70,11 +71,14 @@ class FakeCore:
             req_ids2num_reserved_blocks={},
             kv_cache_manager=SimpleNamespace(req_to_blocks=defaultdict(list)),
         )
-        self.runner._make_block_pool = lambda: f"a pool of {self.runner.n_blocks}"
-        self.runner._make_kv_cache_manager = lambda: SimpleNamespace(req_to_blocks=defaultdict(list))
+        self.runner._set_blocks = self._set_blocks
         worker = SimpleNamespace(worker=SimpleNamespace(model_runner=self.runner))
         self.model_executor = SimpleNamespace(driver_worker=worker)
         self.step_fn = self._step
+
+    def _set_blocks(self, num_blocks: int) -> None:
+        self.runner.n_blocks, self.runner.block_pool = num_blocks - 1, f"a pool of {num_blocks}"
+        self.runner.kv_cache_manager = SimpleNamespace(req_to_blocks=defaultdict(list))
 
     def _held(self) -> bool:
         return bool(self.runner.req_ids2num_reserved_blocks)
@@ -116,6 +120,12 @@ class FakeCore:
             self.scheduler.requests.pop(name, None)
 
 
+class FakeRequest(SimpleNamespace):
+    """EngineCoreRequest."""
+
+    __struct_fields__ = ("request_id", "prompt_token_ids", "sampling_params", "eos_token_id", "external_req_id")
+
+
 class FakeParams(SimpleNamespace):
     """SamplingParams."""
 
@@ -132,7 +142,7 @@ def fake_llm() -> SimpleNamespace:
     processor = SimpleNamespace(
         generation_config_fields={}, input_preprocessor=SimpleNamespace(get_eos_token_id=lambda: 0)
     )
-    texts = SimpleNamespace(abort_requests=lambda names, internal: None, add_request=lambda made, prompt: None)
+    texts = SimpleNamespace(abort_requests=lambda request_ids, internal: None, add_request=lambda made, prompt: None)
     client = SimpleNamespace(engine_core=core, shutdown=lambda: core.calls.append("shutdown"))
     engine = SimpleNamespace(
         engine_core=client, input_processor=processor, output_processor=texts, vllm_config="this engine's"
@@ -144,7 +154,7 @@ def install(patch: pytest.MonkeyPatch) -> SimpleNamespace:
     """Install a fake vLLM for imports and for sessions."""
     vllm, engine, platforms = ModuleType("vllm"), ModuleType("vllm.v1.engine"), ModuleType("vllm.platforms")
     patch.setattr(vllm, "SamplingParams", FakeParams, raising=False)
-    patch.setattr(engine, "EngineCoreRequest", SimpleNamespace, raising=False)
+    patch.setattr(engine, "EngineCoreRequest", FakeRequest, raising=False)
     patch.setattr(platforms, "current_platform", type("Platform", (), {"_config": "another's"})(), raising=False)
     for module in (vllm, ModuleType("vllm.v1"), engine, platforms):
         patch.setitem(sys.modules, module.__name__, module)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from harness.drivers.vllm import started
+from harness.drivers.vllm import chunked, started
 from tests.helpers.fake_vllm import FakeCore, fake_llm, install, output
 
 NAMES = ("0-0", "1-1")
@@ -92,6 +92,7 @@ def _blocks(step: dict[str, Any]) -> dict[str, list[SimpleNamespace]]:
 def install_chunked(patch: pytest.MonkeyPatch) -> None:
     """Install a fake vLLM for imports and for sessions."""
     install(patch)
+    patch.setattr(chunked, "version_of", lambda package: "2.6.3")
     llm = fake_llm()
     llm.llm_engine.engine_core.engine_core = FakeChunkedCore()
     llm.llm_engine.input_processor = SimpleNamespace(

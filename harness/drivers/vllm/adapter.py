@@ -12,7 +12,8 @@ class Seen(NamedTuple):
 
     ``blocks`` has the ids of the blocks that each request holds, the oldest first. ``reserved`` is the number of
     reserved blocks. ``hits`` has the number of prefix blocks of each request that were found in the cache.
-    ``reserved``, ``paused`` and ``hits`` are None if the scheduler does not have them.
+    ``reserved``, ``paused`` and ``hits`` are None if the scheduler does not have them. ``counted`` is False while the
+    number of used blocks follows other rules than those of the release that docs/scheduling-rules-chunked.md describes.
     """
 
     tkv: int | None
@@ -22,6 +23,7 @@ class Seen(NamedTuple):
     reserved: int | None
     paused: tuple[str, ...] | None = None
     hits: dict[str, int] | None = None
+    counted: bool = True
 
 
 class Decision(NamedTuple):

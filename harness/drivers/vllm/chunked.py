@@ -1,4 +1,4 @@
-"""The adapter for the plugin with chunked prefill, sendnn-inference.
+"""The adapter for chunked prefill in sendnn-inference 2.0 to 2.6.
 
 It reads the state of an engine, and sets limits between cases. It uses attributes of vLLM's EngineCore that the
 plugin's own tests use as well. Queues and reservations are read from the scheduler, blocks from vLLM's KV cache
@@ -6,6 +6,7 @@ manager, and prefix hits from the model runner.
 """
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from harness.drivers.vllm.adapter import (
@@ -18,6 +19,9 @@ from harness.drivers.vllm.adapter import (
     names,
     without_card,
 )
+from harness.drivers.vllm.api import create_again
+from harness.drivers.vllm.chunked_rules import Rules, rules_of
+from harness.drivers.vllm.versions import version_of
 from harness.types import ChunkingSetup, EngineSetup, SchedulingLimits
 
 __all__ = [
@@ -25,10 +29,8 @@ __all__ = [
     "decision",
     "engine_arguments",
     "engine_environment",
-    "eos_token_id",
     "leave_out_the_model",
     "observe",
-    "request_fields",
     "server_command",
     "shape",
     "tighten",
@@ -37,41 +39,50 @@ __all__ = [
 
 
 def observe(core: Any) -> Seen:
-    """Return the observable state, with the prefix hits of running and paused requests."""
-    scheduler, states = core.scheduler, model_runner(core).requests
-    paused, running = names(scheduler.paused_decoding_requests), names(scheduler.running)
-    hits = {name: states[name].usable_blocks for name in (*running, *paused) if name in states}
+    """Return the observable state. It has the prefix hits of running and paused requests, and of those just ended."""
+    scheduler, rules = core.scheduler, rules_of(version_of("sendnn-inference"))
+    paused = names(getattr(scheduler, "paused_decoding_requests", ()))
+    running = names(scheduler.running)
     return Seen(
-        scheduler.tkv,
+        observed_tkv(core, rules),
         names(scheduler.waiting),
         running,
         held_blocks(scheduler.kv_cache_manager.coordinator.single_type_managers[0]),
-        scheduler.total_reserved_blocks,
+        scheduler.total_reserved_blocks if rules.reserves else None,
         paused,
-        {name: blocks for name, blocks in hits.items() if blocks},
+        hits_of(core, (*running, *paused)),
+        rules.reserves or not scheduler.ongoing_prefills,
     )
+
+
+def observed_tkv(core: Any, rules: Rules) -> int | None:
+    """Return the tkv of the last step, None after a prefill by a release that reports that of the whole batch there."""
+    return None if is_prefill(core.scheduler) and not rules.pauses else core.scheduler.tkv
+
+
+def is_prefill(scheduler: Any) -> bool:
+    """Return whether the last step was a prefill. The scheduler's flag has another name before 2.4."""
+    named = "step_is_prefill" if hasattr(scheduler, "step_is_prefill") else "previous_step_was_prefill"
+    return bool(getattr(scheduler, named))
+
+
+def hits_of(core: Any, requests: Sequence[str]) -> dict[str, int]:
+    """Return the number of prefix blocks that were found in the cache, for requests that have any."""
+    states = model_runner(core).requests
+    found = {name: getattr(states[name], "usable_blocks", 0) for name in requests if name in states}
+    return {name: blocks for name, blocks in found.items() if blocks}
 
 
 def decision(core: Any, scheduled: Any) -> Decision:
     """Return what the scheduler decided for a step. The step is a prefill if it runs a chunk of a prompt."""
     if not scheduled.total_num_scheduled_tokens:
         return IDLE
-    return Decision("prefill" if core.scheduler.step_is_prefill else "decode")
+    return Decision("prefill" if is_prefill(core.scheduler) else "decode")
 
 
 def unavailable(setup: EngineSetup) -> str | None:
     """Return why an engine with this setup can't be started here, as one sentence. Return None if it can."""
     return without_card(setup)
-
-
-def request_fields(processor: Any) -> dict[str, Any]:  # noqa: ARG001
-    """Return no additional fields for requests: this version of vLLM has the EOS token in the sampling parameters."""
-    return {}
-
-
-def eos_token_id(processor: Any) -> int | None:
-    """Return the EOS token id that vLLM's input processor adds to requests."""
-    return processor.renderer.get_eos_token_id()  # type: ignore[no-any-return]
 
 
 def shape(setup: EngineSetup) -> EngineSetup:
@@ -81,20 +92,21 @@ def shape(setup: EngineSetup) -> EngineSetup:
 
 def engine_arguments(setup: EngineSetup) -> dict[str, Any]:
     """Return the arguments of vLLM's LLM for this plugin. The chunk size is passed as ``max_num_batched_tokens``."""
-    chunking = _options(setup)
+    chunking = options_of(setup)
     return {
         "enable_prefix_caching": chunking.enable_prefix_caching,
         "max_num_batched_tokens": chunking.chunk_size,
     }
 
 
-def _options(setup: EngineSetup) -> ChunkingSetup:
+def options_of(setup: EngineSetup) -> ChunkingSetup:
+    """Return the options of a setup. If it has none, return the defaults."""
     return setup.options if isinstance(setup.options, ChunkingSetup) else ChunkingSetup()
 
 
 def engine_environment(setup: EngineSetup) -> dict[str, str]:
-    """Return the environment variables that set the plugin's options."""
-    chunking = _options(setup)
+    """Return the environment variables with which the plugin's options are set."""
+    chunking = options_of(setup)
     return {
         "SENDNN_INFERENCE_CP_INTERLEAVE_STEPS": str(int(chunking.interleave)),
         "SENDNN_INFERENCE_LONG_OUT_PRIO": str(int(chunking.long_output_priority)),
@@ -139,17 +151,30 @@ def tighten(core: Any, limits: SchedulingLimits, setup: EngineSetup) -> None:  #
     scheduler.model_config.max_model_len = scheduler.max_model_len = limits.max_model_len
     scheduler.scheduler_config.max_num_seqs = scheduler.max_num_running_reqs = limits.max_num_seqs
     scheduler.max_batch_tkv_limit = type(current_platform)._max_batch_tkv_limit = limits.max_batch_tkv_limit
-    scheduler.tkv = scheduler.total_reserved_blocks = 0
-    scheduler.step_is_prefill = False
-    scheduler.reserved_blocks.clear()
-    scheduler.request_last_decode_step.clear()
-    scheduler.ongoing_prefills, scheduler.paused_decoding_requests = [], []
     scheduler.kv_cache_config.num_blocks = blocks + 1
-    scheduler.kv_cache_manager.__init__(  # In place, because other objects refer to the manager.
-        kv_cache_config=scheduler.kv_cache_config,
-        max_model_len=scheduler.max_model_len,
-        enable_caching=scheduler.cache_config.enable_prefix_caching,
-        log_stats=scheduler.log_stats,
-        scheduler_block_size=scheduler.block_size,
-        hash_block_size=scheduler.hash_block_size,
+    forget(scheduler)
+    create_again(
+        scheduler.kv_cache_manager,
+        {
+            "kv_cache_config": scheduler.kv_cache_config,
+            "max_model_len": scheduler.max_model_len,
+            "enable_caching": scheduler.cache_config.enable_prefix_caching,
+            "log_stats": scheduler.log_stats,
+            "scheduler_block_size": scheduler.block_size,
+            "hash_block_size": getattr(scheduler, "hash_block_size", scheduler.block_size),
+        },
     )
+
+
+def forget(scheduler: Any) -> None:
+    """Remove what the scheduler has kept of earlier requests, as far as the release has it."""
+    scheduler.tkv, scheduler.ongoing_prefills = 0, []
+    for name in ("step_is_prefill", "previous_step_was_prefill"):
+        if hasattr(scheduler, name):
+            setattr(scheduler, name, False)
+    if hasattr(scheduler, "reserved_blocks"):
+        scheduler.total_reserved_blocks = 0
+        scheduler.reserved_blocks.clear()
+    if hasattr(scheduler, "paused_decoding_requests"):
+        scheduler.paused_decoding_requests = []
+        scheduler.request_last_decode_step.clear()

@@ -1,4 +1,4 @@
-"""The adapter for the plugin with continuous batching, vllm-spyre.
+"""The adapter for continuous batching in vllm-spyre 1.0 to 1.10.
 
 It reads the state of an engine, and sets limits between cases. It uses attributes of vLLM's EngineCore, of the
 scheduler and of the model runner that the plugin's own tests use as well. It does not import vLLM.
@@ -25,10 +25,8 @@ __all__ = [
     "decision",
     "engine_arguments",
     "engine_environment",
-    "eos_token_id",
     "leave_out_the_model",
     "observe",
-    "request_fields",
     "server_command",
     "shape",
     "tighten",
@@ -38,14 +36,29 @@ __all__ = [
 
 def observe(core: Any) -> Seen:
     """Return the observable state: tkv and queues from the scheduler, and blocks from the model runner."""
-    scheduler, runner = core.scheduler, model_runner(core)
-    return Seen(
-        scheduler.tkv,
-        names(scheduler.waiting),
-        names(scheduler.running),
-        held_blocks(runner.kv_cache_manager),
-        sum(runner.req_ids2num_reserved_blocks.values()),
-    )
+    scheduler = core.scheduler
+    held, reserved = blocks_of_runner(model_runner(core))
+    return Seen(scheduler.tkv, names(scheduler.waiting), names(scheduler.running), held, reserved)
+
+
+def blocks_of_runner(runner: Any) -> tuple[dict[str, tuple[int, ...]], int]:
+    """Return the ids of the blocks that each request holds, and the number of reserved blocks.
+
+    Before 1.3 the model runner has its own lists of blocks, and not a manager of vLLM. Requests may use its block 0,
+    so one is added to its ids: elsewhere block 0 is only for padding.
+    """
+    if has_own_pool(runner):
+        held = {name: tuple(b + 1 for b in blocks) for name, blocks in runner.req_ids2blocks.items() if blocks}
+        return held, sum(runner.req_ids2reserved_blocks.values())
+    return held_blocks(runner.kv_cache_manager), sum(runner.req_ids2num_reserved_blocks.values())
+
+
+def has_own_pool(runner: Any) -> bool:
+    """Return whether the model runner has a pool of its own, as before 1.3, of which requests may use every block.
+
+    Since then the pool is vLLM's, and one of its blocks is only for padding.
+    """
+    return hasattr(runner, "req_ids2blocks")
 
 
 def decision(core: Any, scheduled: Any) -> Decision:  # noqa: ARG001
@@ -58,16 +71,6 @@ def decision(core: Any, scheduled: Any) -> Decision:  # noqa: ARG001
 def unavailable(setup: EngineSetup) -> str | None:
     """Return why an engine with this setup can't be started here, as one sentence. Return None if it can."""
     return without_card(setup)
-
-
-def request_fields(processor: Any) -> dict[str, Any]:
-    """Return the fields that this version of vLLM's request has in addition to the common ones."""
-    return {"eos_token_id": eos_token_id(processor)}
-
-
-def eos_token_id(processor: Any) -> int | None:
-    """Return the EOS token id that vLLM's input processor adds to requests."""
-    return processor.input_preprocessor.get_eos_token_id()  # type: ignore[no-any-return]
 
 
 def shape(setup: EngineSetup) -> EngineSetup:
@@ -94,7 +97,7 @@ def built(core: Any) -> SchedulingLimits:
     """Return the limits with which the engine was built. Must be called before ``tighten``."""
     scheduler = core.scheduler
     return SchedulingLimits(
-        scheduler.model_config.max_model_len,
+        scheduler.vllm_config.model_config.max_model_len,
         scheduler.max_num_running_reqs,
         model_runner(core).n_blocks,
         int(scheduler.max_batch_tkv_limit),
@@ -107,14 +110,21 @@ def tighten(core: Any, limits: SchedulingLimits, setup: EngineSetup) -> None:  #
     The scheduler has copies of ``max_model_len`` and ``max_num_seqs``, which the plugin's tests do not set. The copies
     are set as well, so that the engine behaves like one that was started with these limits.
     """
-    scheduler, runner = core.scheduler, model_runner(core)
-    scheduler.model_config.max_model_len = scheduler.max_model_len = limits.max_model_len
+    set_limits(core, limits)
+    core.scheduler._cache_check_batch_tkv_limit.clear()
+
+
+def set_limits(core: Any, limits: SchedulingLimits) -> None:
+    """Set the limits of the scheduler, which has copies of them, and make a new block pool. No limit may be None."""
+    scheduler, runner, blocks = core.scheduler, model_runner(core), limits.available_blocks
+    assert blocks is not None, "no limit may be None"
+    config = scheduler.vllm_config
+    # Versions before 1.4.2 read the context from the scheduler's configuration.
+    config.model_config.max_model_len = scheduler.max_model_len = limits.max_model_len
+    scheduler.scheduler_config.max_model_len = limits.max_model_len
     scheduler.scheduler_config.max_num_seqs = scheduler.max_num_running_reqs = limits.max_num_seqs
     # The plugin keeps this limit as a string, the value of an environment variable, and converts it to a number.
     scheduler.max_batch_tkv_limit = str(limits.max_batch_tkv_limit)
-    scheduler._cache_check_batch_tkv_limit.clear()
     scheduler.tkv = 0
-    runner.n_blocks = limits.available_blocks
-    runner.block_pool = runner._make_block_pool()
-    runner.kv_cache_manager = runner._make_kv_cache_manager()
+    runner._set_blocks(num_blocks=blocks if has_own_pool(runner) else blocks + 1)
     scheduler.n_free_blocks = runner.n_blocks

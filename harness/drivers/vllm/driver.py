@@ -2,7 +2,7 @@
 
 import importlib
 
-from harness.drivers.base import BLOCK_ACCOUNTING, STEP_TRACE, UnavailableError
+from harness.drivers.base import BLOCK_ACCOUNTING, PAUSING, STEP_TRACE, UnavailableError
 from harness.drivers.vllm.environment import prepare
 from harness.drivers.vllm.plugins import Plugin, described, find_plugin, why_none
 from harness.drivers.vllm.session import VllmSession
@@ -13,7 +13,7 @@ from harness.types import EngineSetup
 PRELOADED = ("vllm", "vllm.entrypoints.llm", "vllm.v1.engine.core", "vllm.v1.engine.llm_engine")
 
 
-SCHEDULE_ONLY = frozenset({STEP_TRACE, BLOCK_ACCOUNTING})
+SCHEDULE_ONLY = frozenset({STEP_TRACE, BLOCK_ACCOUNTING, PAUSING})
 
 
 class VllmDriver:
@@ -27,13 +27,17 @@ class VllmDriver:
         found = plugin or find_plugin()
         if found is None:
             raise UnavailableError(why_none())
+        if schedule_only and not found.injects:
+            raise UnavailableError(
+                f"{found.package} {found.installed} can't run without its model: it has no injector of golden tokens"
+            )
         self.plugin = found
         self.scheduler = found.scheduler
         self.vllm_version = number_of_vllm()
         self._schedule_only = schedule_only
         self._engines: dict[EngineSetup, StartedEngine] = {}
         self.name = "simulated vllm" if schedule_only else "vllm"
-        self.capabilities = found.capabilities & SCHEDULE_ONLY if schedule_only else found.capabilities
+        self.capabilities = found.able & SCHEDULE_ONLY if schedule_only else found.able
 
     def describe(self) -> str:
         return described(self.plugin) + (", without its model's forward" if self._schedule_only else "")

@@ -51,7 +51,7 @@ def prepare_engine(plugin: Plugin, setup: EngineSetup) -> None:
         os.environ[plugin.backend_variable] = setup.backend
     os.environ["MASTER_PORT"] = str(free_port())
     settings = sys.modules.get(plugin.settings)
-    if settings is not None:
+    if settings is not None and hasattr(settings, "clear_env_cache"):  # vllm-spyre 1.0 caches nothing.
         settings.clear_env_cache()
 
 

@@ -4,8 +4,9 @@ Each is an entry of PLUGINS, with its package, its environment variables and its
 an entry with an adapter module.
 """
 
+import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, Protocol
@@ -15,14 +16,16 @@ from harness.drivers.base import (
     GOLDEN_TOKENS,
     LOGPROBS,
     OFFLINE_API,
+    PAUSING,
     PROMPT_LOGPROBS,
     STEP_TRACE,
     STRUCTURED_OUTPUTS,
     TOKENS,
 )
 from harness.drivers.servers import with_padding_block
-from harness.drivers.vllm import chunked, continuous, spyre_inference, token_budget
+from harness.drivers.vllm import chunked, chunked_1, continuous, spyre_inference, token_budget
 from harness.drivers.vllm.adapter import IDLE, Decision, Seen, use_config
+from harness.drivers.vllm.chunked_rules import rules_of
 from harness.drivers.vllm.versions import release, version_of, version_of_vllm
 from harness.suites.schema import Scheduler
 from harness.types import EngineSetup, SchedulingLimits
@@ -30,6 +33,9 @@ from harness.types import EngineSetup, SchedulingLimits
 RUNS_WITH = ("torch", "ibm-fms", "transformers")
 """Packages whose versions affect the results, in addition to vLLM and the plugin."""
 
+
+CHUNKED_PREFILL = "VLLM_SPYRE_USE_CHUNKED_PREFILL"
+"""Environment variable of vllm-spyre from 1.3 on. With 1, the driver tests its chunked prefill."""
 
 CAPABILITIES = frozenset({STEP_TRACE, TOKENS, BLOCK_ACCOUNTING, LOGPROBS, OFFLINE_API, GOLDEN_TOKENS})
 
@@ -71,12 +77,6 @@ class Adapter(Protocol):
     def engine_environment(self, setup: EngineSetup) -> dict[str, str]:
         """Return the environment variables for a setup that this plugin needs in addition to the common ones."""
 
-    def eos_token_id(self, processor: Any) -> int | None:
-        """Return the model's EOS token id, from vLLM's input processor."""
-
-    def request_fields(self, processor: Any) -> dict[str, Any]:
-        """Return the fields that vLLM's request has in this version, in addition to the common ones."""
-
     def server_command(self, model: str, setup: EngineSetup) -> list[str]:
         """Return the command that starts vLLM's server for a model folder, without the flags common to all versions."""
 
@@ -91,9 +91,10 @@ class Plugin:
 
     ``environment`` has variables that are set before vLLM is imported. ``backend_variable`` is the name of the variable
     that selects the compile backend, and ``settings`` the module that caches environment variables. Both are "" if
-    there are none. ``injector`` is the logits processor for golden tokens, as ``module:name``. ``idle`` is the decision
-    of a step with no work. ``enter`` makes the plugin use the configuration of an engine. ``blocks_in_all`` returns the
-    number of blocks with which to start a server, given the number of blocks for requests and ``max_num_seqs``.
+    there are none. ``injector`` is the logits processor for golden tokens, as ``module:name``, and ``injects_from`` the
+    first release that has it. ``idle`` is the decision of a step with no work. ``enter`` makes the plugin use the
+    configuration of an engine. ``blocks_in_all`` returns the number of blocks with which to start a server, given the
+    number of blocks for requests and ``max_num_seqs``.
     """
 
     package: str
@@ -109,6 +110,7 @@ class Plugin:
     capabilities: frozenset[str] = CAPABILITIES
     idle: Decision = IDLE
     enter: Callable[[Any], None] = use_config
+    injects_from: tuple[int, ...] = (0,)
     also_as: tuple[str, ...] = ()
     blocks_in_all: Callable[[int, int | None], int] = with_padding_block
 
@@ -130,10 +132,28 @@ class Plugin:
             return f"scheduler {setup.scheduler}: the driver supports {self.package} with {self.batching} only"
         return self.adapter.unavailable(setup)
 
-    def injector_class(self) -> type:
-        """Return the logits processor for golden tokens. Its module exists if the plugin is installed."""
+    @property
+    def able(self) -> frozenset[str]:
+        """Return the capabilities of the installed release.
+
+        vllm-spyre before 1.2 has no injector of golden tokens, and only sendnn-inference from 2.4 on pauses requests.
+        """
+        pauses = self.scheduler == "chunked" and rules_of(self.installed).pauses
+        return (self.capabilities if self.injects else self.capabilities - {GOLDEN_TOKENS}) | (
+            {PAUSING} if pauses else set()
+        )
+
+    @property
+    def injects(self) -> bool:
+        """Return whether the installed release has the logits processor for golden tokens."""
+        if self.injects_from == (0,):
+            return True
+        return self.installed is None or release(self.installed) >= self.injects_from
+
+    def injectors(self) -> list[type]:
+        """Return the logits processors with which to start an engine: that for golden tokens, if there is one."""
         module, _, name = self.injector.partition(":")
-        return getattr(import_module(module), name)  # type: ignore[no-any-return]
+        return [getattr(import_module(module), name)] if self.injects else []
 
     @property
     def versions_found(self) -> str:
@@ -154,21 +174,32 @@ def _nothing_to_enter(vllm_config: Any) -> None:
 ONE_TKV = Plugin(
     package="vllm-spyre",
     module="vllm_spyre",
-    versions=((1, 6), (1, 8)),
+    versions=((1, 0), (1, 11)),
     scheduler="continuous",
     batching="continuous batching",
     adapter=continuous,
     injector="vllm_spyre.v1.sample.golden_token_injector:GoldenTokenInjector",
-    environment={"VLLM_SPYRE_USE_CB": "1", "VLLM_SPYRE_USE_CHUNKED_PREFILL": "0"},
+    injects_from=(1, 2),
+    environment={"VLLM_SPYRE_USE_CB": "1", CHUNKED_PREFILL: "0"},
     backend_variable="VLLM_SPYRE_DYNAMO_BACKEND",
     settings="vllm_spyre.envs",
 )
 """vllm-spyre: continuous batching in which all requests of the batch have the same tkv, and blocks are reserved."""
 
+CHUNKED_1 = replace(
+    ONE_TKV,
+    versions=((1, 3), (1, 11)),
+    scheduler="chunked",
+    batching="chunked prefill",
+    adapter=chunked_1,
+    environment={"VLLM_SPYRE_USE_CB": "1", CHUNKED_PREFILL: "1"},
+)
+"""vllm-spyre with chunked prefill, which 1.3 added beside continuous batching."""
+
 CHUNKED = Plugin(
     package="sendnn-inference",
     module="sendnn_inference",
-    versions=((2, 6), (2, 7)),
+    versions=((2, 0), (2, 7)),
     scheduler="chunked",
     batching="chunked prefill",
     adapter=chunked,
@@ -218,7 +249,9 @@ PLUGINS = (*SPYRE_PLUGINS, NATIVE)
 
 def find_plugin() -> Plugin | None:
     """Return the installed plugin, or vLLM without a plugin. Return None if no supported version is installed."""
-    here = [(plugin, installed) for plugin in SPYRE_PLUGINS if (installed := plugin.installed) is not None]
+    first = CHUNKED_1 if os.environ.get(CHUNKED_PREFILL) == "1" else ONE_TKV
+    plugins = (first, CHUNKED, SPYRE_INFERENCE)
+    here = [(plugin, installed) for plugin in plugins if (installed := plugin.installed) is not None]
     if not here and (installed := NATIVE.installed) is not None:
         here = [(NATIVE, installed)]
     return next((plugin for plugin, installed in here if plugin.supports(installed)), None)

@@ -99,7 +99,8 @@ def token_of(output: Any, alternatives: int) -> Token:
     if output.new_logprobs is None:
         return Token(int(token_id))
     ids, values, ranks = output.new_logprobs[:3]
-    pairs = zip(ids[0][1 : alternatives + 1].tolist(), values[0][1 : alternatives + 1].tolist(), strict=True)
+    best = slice(1, alternatives + 1)  # Arrays of numpy, and lists before vLLM 0.12.
+    pairs = zip(map(int, ids[0][best]), map(float, values[0][best]), strict=True)
     return Token(int(token_id), float(values[0][0]), int(ranks[0]), tuple(pairs))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from harness.drivers.base import Completion, Observation, RefusedError, StepRecord
 from harness.drivers.client import Client
 from harness.drivers.vllm.adapter import resolved
+from harness.drivers.vllm.api import abort_outputs, eos_token_id, input_processor, made_request
 from harness.drivers.vllm.plugins import Plugin
 from harness.drivers.vllm.requests import is_refusal, sampling_arguments, token_of, tokenization_arguments
 from harness.drivers.vllm.started import StartedEngine
@@ -44,7 +45,7 @@ class VllmSession:
 
     def _end_all(self) -> None:
         names = list(self.core.scheduler.requests)
-        self._engine.output_processor.abort_requests(names, internal=True)
+        abort_outputs(self._engine, names)
         self.core.abort_requests(names)
         for _ in range(MAX_STEPS_TO_DRAIN):
             if not self.core.scheduler.has_requests():
@@ -67,31 +68,30 @@ class VllmSession:
     def _made_request(self, name: str, request: RequestSpec) -> Any:
         """Return the request for the core that vLLM's input processor would create, without its checks."""
         from vllm import SamplingParams
-        from vllm.v1.engine import EngineCoreRequest
 
-        processor = self._engine.input_processor
+        processor = input_processor(self._engine)
         params = SamplingParams(**sampling_arguments(request))
-        end = self._plugin.adapter.eos_token_id(processor)
+        end = eos_token_id(processor)
         params.update_from_generation_config(processor.generation_config_fields, end)
         if request.bad_words:
             params.update_from_tokenizer(self.llm.get_tokenizer())
-        return EngineCoreRequest(
-            request_id=name,
-            prompt_token_ids=list(request.prompt_token_ids),
-            mm_features=None,
-            sampling_params=params,
-            pooling_params=None,
-            arrival_time=time.time(),
-            lora_request=None,
-            cache_salt=None,
-            data_parallel_rank=None,
-            external_req_id=name,
-            **self._plugin.adapter.request_fields(processor),
-        )
+        fields = {
+            "request_id": name,
+            "prompt_token_ids": list(request.prompt_token_ids),
+            "mm_features": None,
+            "sampling_params": params,
+            "pooling_params": None,
+            "arrival_time": time.time(),
+            "lora_request": None,
+            "cache_salt": None,
+            "data_parallel_rank": None,
+            "external_req_id": name,
+        }
+        return made_request(end, fields)
 
     def abort(self, request_id: int) -> None:
         names = [name for name, number in self._numbers.items() if number == request_id]
-        self._engine.output_processor.abort_requests(names, internal=True)
+        abort_outputs(self._engine, names)
         self.core.abort_requests(names)
 
     def step(self) -> StepRecord:
@@ -133,7 +133,7 @@ class VllmSession:
             self._numbered(seen.waiting),
             self._numbered(seen.running),
             seen.reserved,
-            len(used),
+            len(used) if seen.counted else None,
             None if seen.paused is None else self._numbered(seen.paused),
             hits if hits is None or decision.scheduled is not None else tuple(sorted(hits)),
             self._counted(decision.scheduled),

@@ -15,10 +15,8 @@ from harness.drivers.vllm import token_budget
 from harness.drivers.vllm.token_budget import (
     built,
     decision,
-    eos_token_id,
     leave_out_the_model,
     observe,
-    request_fields,
     shape,
     tighten,
 )
@@ -29,10 +27,8 @@ __all__ = [
     "decision",
     "engine_arguments",
     "engine_environment",
-    "eos_token_id",
     "leave_out_the_model",
     "observe",
-    "request_fields",
     "server_command",
     "shape",
     "tighten",

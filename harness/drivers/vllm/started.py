@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 from typing import Any, ClassVar
 
+from harness.drivers.vllm.api import set_step, step_of
 from harness.drivers.vllm.checkpoint import checked
 from harness.drivers.vllm.environment import prepare_engine
 from harness.drivers.vllm.plugins import Plugin
@@ -45,7 +46,7 @@ class StartedEngine:
         Blocks are recorded when a step is scheduled, because those of requests that end in the step are freed at its
         end.
         """
-        schedule, step = self.core.scheduler.schedule, self.core.step_fn
+        schedule, step = self.core.scheduler.schedule, step_of(self.core)
 
         def watched_schedule(*arguments: Any) -> Any:
             scheduled = schedule(*arguments)
@@ -59,7 +60,8 @@ class StartedEngine:
             self.outputs = outputs[0].outputs if outputs and 0 in outputs else ()
             return outputs, ran
 
-        self.core.scheduler.schedule, self.core.step_fn = watched_schedule, watched_step
+        self.core.scheduler.schedule = watched_schedule
+        set_step(self.core, watched_step)
 
     def leave(self) -> None:
         """Close a session. When all sessions of all engines in this process are closed, shut all engines down.
@@ -97,6 +99,6 @@ def _started(plugin: Plugin, setup: EngineSetup, path: str) -> Any:
         tensor_parallel_size=setup.tensor_parallel_size,
         disable_log_stats=True,
         max_logprobs=20,
-        logits_processors=[plugin.injector_class()],
+        logits_processors=plugin.injectors(),
         **{"num_gpu_blocks_override": setup.num_blocks, **plugin.adapter.engine_arguments(setup)},
     )

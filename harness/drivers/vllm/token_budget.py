@@ -5,7 +5,6 @@ requests of a step are read from the step's SchedulerOutput, queues from the sch
 KVCacheManager. The core runs each step to its end before it schedules the next one.
 """
 
-import inspect
 import json
 import os
 import sys
@@ -14,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from harness.drivers.vllm.adapter import Decision, Seen, held_blocks, model_runner, names, same_logits
+from harness.drivers.vllm.api import create_again
 from harness.drivers.vllm.requests import STRUCTURED_BY
 from harness.drivers.vllm.versions import number_of_vllm, release
 from harness.types import (
@@ -113,16 +113,6 @@ def other_rules(setup: EngineSetup) -> str | None:
         return None
     what = f"the case needs the rules {options.rules} for long_prefill_token_threshold"
     return f"{what}, but vLLM {version} has the rules {rules_of(version)}"
-
-
-def request_fields(processor: Any) -> dict[str, Any]:  # noqa: ARG001
-    """Return no additional fields for requests: this version of vLLM has the EOS token in the sampling parameters."""
-    return {}
-
-
-def eos_token_id(processor: Any) -> int | None:
-    """Return the EOS token id that vLLM's input processor adds to requests."""
-    return processor.renderer.get_eos_token_id()  # type: ignore[no-any-return]
 
 
 def options_of(setup: EngineSetup) -> TokenBudgetSetup:
@@ -246,7 +236,6 @@ def tighten(core: Any, limits: SchedulingLimits, setup: EngineSetup) -> None:
     scheduler.scheduler_config.long_prefill_token_threshold = options.long_prefill_token_threshold
     scheduler.cache_config.enable_prefix_caching = options.enable_prefix_caching
     scheduler.kv_cache_config.num_blocks = blocks + 1
-    manager = scheduler.kv_cache_manager
     arguments = {
         "kv_cache_config": scheduler.kv_cache_config,
         "max_model_len": scheduler.max_model_len,
@@ -257,5 +246,4 @@ def tighten(core: Any, limits: SchedulingLimits, setup: EngineSetup) -> None:
         "hash_block_size": scheduler.hash_block_size,
         "watermark": scheduler.scheduler_config.watermark,
     }
-    known = inspect.signature(type(manager).__init__).parameters  # The parameters depend on the version of vLLM.
-    manager.__init__(**{name: value for name, value in arguments.items() if name in known})
+    create_again(scheduler.kv_cache_manager, arguments)

@@ -27,6 +27,11 @@ def version_of_vllm() -> str:
     return found[0] if found else "of unknown version"
 
 
+def numbers_of(version: str | None) -> tuple[int, ...]:
+    """Return all numbers of a version, such as (1, 2, 3, 1) for ``1.2.3.post1``. Return (0,) if it is None."""
+    return tuple(map(int, re.findall(r"\d+", version or "0")))
+
+
 def release(number: str | None) -> tuple[int, ...]:
     """Return the first two numbers of a version, such as (0, 27) for ``0.27.1``. Return (0,) if ``number`` is None."""
     return tuple(map(int, re.findall(r"\d+", number or "0")[:2]))

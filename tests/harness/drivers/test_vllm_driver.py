@@ -99,7 +99,7 @@ def test_a_reset_ends_what_is_left_and_tightens(session: VllmSession) -> None:
     scheduler, runner = core.scheduler, core.runner
     assert (scheduler.model_config.max_model_len, scheduler.max_model_len) == (128, 128)
     assert (scheduler.max_num_running_reqs, scheduler.max_batch_tkv_limit) == (4, "2048")
-    assert (runner.n_blocks, runner.block_pool, scheduler.n_free_blocks) == (6, "a pool of 6", 6)
+    assert (runner.n_blocks, runner.block_pool, scheduler.n_free_blocks) == (6, "a pool of 7", 6)
     assert not scheduler._cache_check_batch_tkv_limit
 
 
@@ -177,7 +177,7 @@ def test_without_a_plugin_there_is_one_sentence(installed: dict[str, str]) -> No
 def test_a_version_that_is_not_known_is_not_driven(installed: dict[str, str]) -> None:
     installed["vllm-spyre"] = "2.0.0rc1"
     assert find_plugin() is None
-    assert why_none() == "vllm-spyre 2.0.0rc1 is installed, but this driver supports 1.6 up to but not 1.8"
+    assert why_none() == "vllm-spyre 2.0.0rc1 is installed, but this driver supports 1.0 up to but not 1.11"
 
 
 def test_the_description_has_the_version_of_everything(installed: dict[str, str]) -> None:

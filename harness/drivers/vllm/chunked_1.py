@@ -1,0 +1,101 @@
+"""The adapter for chunked prefill in vllm-spyre 1.3 to 1.10, where it was added: reads its state, and sets limits.
+
+Its blocks are in the model runner, as those of ``continuous.py``. Prefix caching was added in 1.4.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from harness.drivers.vllm.adapter import (
+    Decision,
+    Seen,
+    held_blocks,
+    leave_out_the_model,
+    model_runner,
+    names,
+    without_card,
+)
+from harness.drivers.vllm.chunked import (
+    decision,
+    engine_arguments,
+    forget,
+    observed_tkv,
+    options_of,
+    shape,
+)
+from harness.drivers.vllm.chunked_rules import rules_of
+from harness.drivers.vllm.continuous import built, set_limits
+from harness.drivers.vllm.versions import release, version_of
+from harness.types import EngineSetup, SchedulingLimits
+
+__all__ = [
+    "Decision",
+    "built",
+    "decision",
+    "engine_arguments",
+    "engine_environment",
+    "leave_out_the_model",
+    "observe",
+    "server_command",
+    "shape",
+    "tighten",
+    "unavailable",
+]
+
+WITH_PREFIX_CACHING = (1, 4)
+"""The first release with prefix caching."""
+
+
+def observe(core: Any) -> Seen:
+    """Return the observable state. Nobody is ever paused.
+
+    Hits are not reported: a chunk that was found takes a step in which nothing is computed, and the blocks of a request
+    are not those of the rules of later releases.
+    """
+    scheduler, rules = core.scheduler, rules_of(version_of("vllm-spyre"))
+    return Seen(
+        observed_tkv(core, rules),
+        names(scheduler.waiting),
+        names(scheduler.running),
+        held_blocks(model_runner(core).kv_cache_manager),
+        None,
+        (),
+        None,
+        not (scheduler.requests or scheduler.finished_req_ids),  # Blocks are freed in the step after the last token.
+    )
+
+
+def unavailable(setup: EngineSetup) -> str | None:
+    """Return why an engine with this setup can't be started here, as one sentence. Return None if it can."""
+    installed = version_of("vllm-spyre")
+    if options_of(setup).enable_prefix_caching and release(installed) < WITH_PREFIX_CACHING:
+        return f"prefix caching: vllm-spyre {installed} does not have it, 1.4.0 was the first release that has"
+    if options_of(setup).long_output_priority:
+        return f"long_output_priority: vllm-spyre {installed} pauses no requests, so that it can't prefer long outputs"
+    return without_card(setup)
+
+
+def engine_environment(setup: EngineSetup) -> dict[str, str]:
+    """Return the environment variables with which the plugin's options are set."""
+    options = options_of(setup)
+    return {
+        "VLLM_SPYRE_CP_INTERLEAVE_STEPS": str(int(options.interleave)),
+        # Before 1.8 the chunk size is read from here. Later releases read vLLM's option.
+        "VLLM_DT_CHUNK_LEN": str(options.chunk_size),
+    }
+
+
+def server_command(model: str, setup: EngineSetup) -> list[str]:
+    """Return the command that starts vLLM's server, ``vllm serve``."""
+    arguments = engine_arguments(setup)
+    caching = "--enable-prefix-caching" if arguments["enable_prefix_caching"] else "--no-enable-prefix-caching"
+    chunk = ["--max-num-batched-tokens", str(arguments["max_num_batched_tokens"])]
+    return [str(Path(sys.executable).with_name("vllm")), "serve", model, caching, *chunk]
+
+
+def tighten(core: Any, limits: SchedulingLimits, setup: EngineSetup) -> None:  # noqa: ARG001
+    """Set the limits of an idle engine, and empty its prefix cache. No limit may be None."""
+    set_limits(core, limits)
+    forget(core.scheduler)
+    model_runner(core).req_ids2num_reserved_blocks.clear()

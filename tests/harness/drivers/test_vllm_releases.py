@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from harness.cases.needs import missing_capability
+from harness.cases.skip_reasons import missing_capability
 from harness.drivers.base import GOLDEN_TOKENS, PAUSING, STEP_TRACE, TOKENS, UnavailableError
 from harness.drivers.vllm import VllmDriver, chunked_1, plugins, versions
 from harness.drivers.vllm.api import abort_outputs, eos_token_id, input_processor, set_step, step_of

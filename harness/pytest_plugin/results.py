@@ -71,8 +71,8 @@ class ResultStream:
             self._file = ResultsFile(self._results)
         if self._earlier is not None:
             self._earlier.refuse_another(self._header())
-        elif self._file is not None:
-            self._file.begin([self._header()])
+        elif self._file is not None and self._file.can_go_back:
+            self._file.begin([self._header()])  # Without the plan, which is not known yet.
 
     def plan(self, plan: Plan) -> None:
         """Write the plan of the run to the results file, with the results that are kept from an earlier run.
@@ -164,7 +164,7 @@ class ResultStream:
             self._say(line)
         if self._spent:
             self._say(f"time spent in all processes together: {spent.summary(self._spent)}")
-        if self._file is not None and not self._file.begun:
+        if self._earlier is not None and self._file is not None and not self._file.begun:
             return  # This run ended before it had a plan, so the file is still that of the run to be resumed.
         if self._file is None and self._wanted == Wanted():
             return
@@ -233,6 +233,8 @@ class ResultStream:
 
     def _write(self, line: Mapping[str, Any]) -> None:
         if self._file is not None:
+            if not self._file.begun:
+                self._file.begin([self._header()])
             self._file.write(line)
 
     def _say(self, line: str) -> None:

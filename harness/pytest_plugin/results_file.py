@@ -20,9 +20,10 @@ class ResultsFile:
         self.path = path
         self.problem = ""
         self.begun = False
+        self.can_go_back = not path.exists() or path.is_file()
+        """Whether the content can be replaced. It can't in a pipe."""
         self._file: IO[bytes] | None = None
         self._end = 0
-        self._can_go_back = not path.exists() or path.is_file()
 
     def begin(self, lines: Iterable[Mapping[str, Any]]) -> None:
         """Write the first lines, and discard the previous content of the file.
@@ -31,40 +32,38 @@ class ResultsFile:
         not lost if this process is killed meanwhile, or if the disk is full. If the file is a pipe, only the first call
         has an effect.
         """
-        if self.problem or (self.begun and not self._can_go_back):
+        if self.problem or (self.begun and not self.can_go_back):
             return
         self.begun = True
         self.close()
-        draft = Path(f"{os.path.realpath(self.path)}.part") if self._can_go_back else None
-        try:
+        with suppress(OSError):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._opened(draft)
+        target = Path(os.path.realpath(self.path))
+        # A file can be writable although its folder is not.
+        draft = Path(f"{target}.part") if self.can_go_back and os.access(target.parent, os.W_OK) else None
+        try:
+            self._file = (draft or self.path).open("wb", buffering=0)
             for line in lines:
                 self._put_bytes(f"{as_line(line)}\n".encode())
             if draft is not None:
                 os.fsync(self._file.fileno())
+                os.replace(draft, target)
+            if self.can_go_back:
                 self._end = self._file.tell()
-                if draft.exists():
-                    os.replace(draft, os.path.realpath(self.path))
         except OSError as error:
             self._give_up(error)
             if draft is not None:
                 draft.unlink(missing_ok=True)
 
-    def _opened(self, draft: Path | None) -> IO[bytes]:
-        if draft is None or not os.access(draft.parent, os.W_OK):  # A file can be writable although its folder is not.
-            return self.path.open("wb", buffering=0)
-        return draft.open("wb", buffering=0)
-
     def write(self, line: Mapping[str, Any]) -> None:
         """Write a line, in place of the line about running tests."""
         self._put(f"{as_line(line)}\n")
-        if self._file is not None and self._can_go_back:
+        if self._file is not None and self.can_go_back:
             self._end = self._file.tell()
 
     def show_running(self, tests: Collection[str]) -> None:
         """Replace the line about running tests. If no tests are running, there is no such line."""
-        if self._can_go_back:
+        if self.can_go_back:
             self._put(f"{as_line({'running': list(tests)})}\n" if tests else "")
 
     def _put(self, text: str) -> None:
@@ -72,7 +71,7 @@ class ResultsFile:
         if self._file is None:
             return
         try:
-            if self._can_go_back:
+            if self.can_go_back:
                 self._file.seek(self._end)
                 self._file.truncate()
             self._put_bytes(text.encode())

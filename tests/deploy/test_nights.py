@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from harness.report.reading import read_run
-from tests.helpers.indexed_job import SLOW, Cluster, alike
+from tests.helpers.indexed_job import SLOW, Cluster, alike, waiting
 from tests.helpers.pytest_runs import GOOD, WRONG
 
 NIGHTS = 50 if os.environ.get("SPYRE_CB_NIGHTLY") else 3
@@ -193,3 +193,48 @@ def test_the_results_of_one_and_of_three_jobs_are_one_page(tmp_path: Path) -> No
     page = (cluster.report / "page.html").read_text(encoding="utf-8")
     assert "other.jsonl: this file is empty: its run ended before it could write anything" in page
     assert "1 of 27 tests that ran failed" in page
+
+
+RCLONE = """\
+#!/bin/sh
+# copy FROM TO [--include PATTERN]: a folder in place of a bucket. 3: there is no such folder.
+[ "$1" = copy ] && [ -d "$2" ] || exit 3
+pattern='*'; [ "${4:-}" = --include ] && pattern=$5
+mkdir -p "$3"; for file in "$2"/$pattern; do [ ! -e "$file" ] || cp -r "$file" "$3"; done
+"""
+
+
+def test_results_in_a_bucket_outlive_their_pod(tmp_path: Path) -> None:
+    """``fetch.sh`` and ``push.sh``, with a program in place of rclone."""
+    bucket, bin_, jobs = tmp_path / "bucket", tmp_path / "bin", tmp_path / "jobs"
+    for folder in (bucket, bin_, jobs):
+        folder.mkdir()
+    (bin_ / "rclone").write_text(RCLONE)
+    (bin_ / "rclone").chmod(0o755)
+    scripts = Path(__file__).parents[2] / "deploy" / "kubernetes" / "components" / "s3" / "scripts"
+
+    def started(script: str, pod: str, *arguments: str, uid: str = "uid") -> "subprocess.Popen[bytes]":
+        its = {"RESULTS": str(tmp_path / pod), "JOBS": str(jobs), "RESULTS_REMOTE": str(bucket), "JOB_UID": uid}
+        path = {"PATH": f"{bin_}:{os.environ['PATH']}", "JOB_COMPLETION_INDEX": "0", "PUSH_SECONDS": "60"}
+        return subprocess.Popen(["sh", str(scripts / script), *arguments], env={**os.environ, **its, **path})
+
+    assert started("fetch.sh", "first").wait(30) == 0, "there is nothing yet"
+    push = started("push.sh", "first")
+    assert waiting((bucket / "uid").is_dir, 30)
+    (tmp_path / "first" / "uid" / "part-0.jsonl").write_text("one\n")
+    push.terminate()  # as when the other containers have ended
+    assert push.wait(30) == 0
+    (bucket / "uid" / "part-1.jsonl").write_text("of another pod\n")
+
+    assert started("fetch.sh", "second").wait(30) == 0
+    assert [file.name for file in (tmp_path / "second" / "uid").iterdir()] == ["part-0.jsonl"]
+    (jobs / "spyre-cb-parts").write_text("uid")
+    assert started("fetch.sh", "merge", "--jobs", uid="uid-merge").wait(30) == 0
+    assert len(list((tmp_path / "merge" / "uid").iterdir())) == 2
+    report = tmp_path / "merge" / "report-uid-merge"
+    report.mkdir()
+    (report / "page.html").write_text("page")
+    push = started("push.sh", "merge", uid="uid-merge")
+    assert waiting((bucket / "report-uid-merge" / "page.html").exists, 30)
+    push.terminate()
+    assert push.wait(30) == 0

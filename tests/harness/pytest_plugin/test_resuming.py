@@ -159,6 +159,14 @@ def test_the_header_has_the_plan_of_all_parts(ended: Path) -> None:
     assert header["options"] == {"simulate": "True"}
 
 
+def test_a_pipe_gets_one_header_with_the_plan(tmp_path: Path) -> None:
+    planted_suites(tmp_path)
+    done = simulated(tmp_path, "--cb-results=/dev/stderr", "0-first.yaml")
+    header, result, footer = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
+    assert header["plan"] == [{"0-first.yaml": ["first[tiny-granite-eager]"]}]
+    assert (result["outcome"], footer["footer"]) == ("passed", 1)
+
+
 @pytest.mark.parametrize("mode", [[], ["-n2"]], ids=" ".join)
 def test_a_part_without_tests_passes(tmp_path: Path, mode: list[str]) -> None:
     planted_suites(tmp_path)

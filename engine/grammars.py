@@ -125,7 +125,7 @@ def grammar_text(params: StructuredOutputsParams) -> str:
         return str(LLMatcher.grammar_from_json_schema(json.dumps(schema), defaults=defaults))
     if params.choice is not None:
         return str(grammar_from("choice", json.dumps(params.choice)))
-    return str(grammar_from(params.kind, str(params.regex or params.grammar)))
+    return str(grammar_from(params.kind, str(params.grammar if params.regex is None else params.regex)))
 
 
 def without_extra_properties(schema: Any) -> Any:

@@ -54,7 +54,8 @@ class StructuredOutputsParams:
             found = " and ".join(given) or "none of them"
             raise StructuredOutputsError(f"structured_outputs needs exactly one of {', '.join(KINDS)}, but has {found}")
         value = getattr(self, given[0])
-        if value in ("", ()) or (isinstance(value, str) and not value.strip()):
+        # A regular expression may be empty, or consist of white space: it matches the empty text, or that white space.
+        if value == () or (isinstance(value, str) and not value.strip() and given[0] != "regex"):
             raise StructuredOutputsError(f"structured_outputs: {given[0]} must not be empty")
         if self.json_object is False:
             raise StructuredOutputsError("structured_outputs: json_object must be true, or left out")

@@ -149,6 +149,7 @@ def test_what_cannot_be_compiled_is_told_with_the_reason(grammars: Grammars, par
         ({}, "needs exactly one of json, regex, choice, grammar, json_object, but has none of them"),
         ({"regex": "a", "choice": ("a",)}, "but has regex and choice"),
         ({"choice": ()}, "choice must not be empty"),
+        ({"json": " "}, "json must not be empty"),
         ({"grammar": "  "}, "grammar must not be empty"),
         ({"json_object": False}, "json_object must be true, or left out"),
     ],

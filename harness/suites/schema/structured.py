@@ -19,7 +19,7 @@ class StructuredOutputs(Model):
     """
 
     json_schema: Annotated[Words | dict[str, Any] | None, Field(alias="json")] = None
-    regex: Words | None = None
+    regex: str | None = None
     choice: Annotated[tuple[str, ...], BeforeValidator(as_tuple), Field(min_length=1)] | None = None
     grammar: Words | None = None
     json_object: Annotated[bool | None, Field(json_schema_extra={"enum": [True]})] = None

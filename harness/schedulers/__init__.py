@@ -1,4 +1,4 @@
-"""The schedulers that engines can have, each in a folder of its own. ``spec.py`` describes what such a folder has."""
+"""The schedulers that engines can have. Each has a folder with a ``SchedulerSpec`` (``spec.py``)."""
 
 from collections.abc import Mapping
 

@@ -45,7 +45,7 @@ class Bar(NamedTuple):
 
     @property
     def top(self) -> int:
-        """Return the length of the bar in tokens, from the start of the left padding to the end of the last block."""
+        """Return the length in tokens from the start of the left padding to the end of the last held block."""
         return self.left_padding + self.found + self.prompt + self.generated + self.right_padding
 
     @property

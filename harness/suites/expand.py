@@ -161,7 +161,7 @@ def expand(
 
 
 def _without_events(case: Case) -> Case:
-    """Return the case without ``happens`` and ``never``, because their events are those of another scheduler."""
+    """Return the case without ``happens`` and ``never``, because these events are for another scheduler."""
     events = {"happens", "never"} & set(type(case).model_fields)
     return case.model_copy(update=dict.fromkeys(events, ()))
 

@@ -150,7 +150,7 @@ def _list_for(path: Path) -> Path | None:
 
 
 def _suites_root(suite: Path) -> Path:
-    """Return the folder to which the name of a suite is relative: that of its requirements.yaml, or its own folder."""
+    """Return the folder to which the name of a suite is relative: the one with requirements.yaml, else its own."""
     folder = suite.resolve().parent
     return next((each for each in _upward(folder) if (each / REQUIREMENTS).is_file()), folder)
 

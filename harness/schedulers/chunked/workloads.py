@@ -113,7 +113,7 @@ _CHUNKINGS = st.builds(
 
 
 def _limits(draw: st.DrawFn, requests: Sequence[SharingRequest]) -> SchedulingLimits:
-    """Draw limits that are those of the engine, or close to a value that matters for these requests.
+    """Draw limits that are the same as the engine's, or close to a value that matters for these requests.
 
     Each request fits the limits if it runs alone.
     """

@@ -156,7 +156,7 @@ _BESIDE = st.sampled_from((0, -1, 1))
 
 
 def _limits(draw: st.DrawFn, requests: Sequence[PlannedRequest]) -> SchedulingLimits:
-    """Draw limits that are those of the engine, arbitrary, or within 1 of a number that matters for these requests."""
+    """Draw limits that equal the engine's, are arbitrary, or are within 1 of a number that matters for the requests."""
     context, batch_tkv, blocks = CONTEXT, CONTEXT * BATCH, BLOCKS
     seqs = draw(_BATCHES)
     match draw(_AS_BUILT_OR_NOT):

@@ -147,7 +147,7 @@ def token_budget_workloads(
 
 
 def _limits(draw: st.DrawFn, requests: Sequence[SharingRequest], extra_blocks: int) -> SchedulingLimits:
-    """Draw limits that are those of the engine, or have so few blocks that running requests are preempted.
+    """Draw limits that are the same as the engine's, or have so few blocks that running requests are preempted.
 
     Each request fits the limits if it runs alone.
     """

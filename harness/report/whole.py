@@ -21,7 +21,7 @@ def verdict(run: Recorded) -> str:
     counts = counts_of(run.results)
     bad = [f"{counts[outcome]} {outcome}" for outcome in PROBLEMS if counts.get(outcome)]
     status = int((run.footer or {}).get("exitstatus", 0))
-    if status or counts.get("failed") or counts.get("error"):
+    if (status and not run.missing) or counts.get("failed") or counts.get("error"):
         return f"the run fails: {', '.join(bad) or f'exit status {status} of pytest'}"
     return ""
 

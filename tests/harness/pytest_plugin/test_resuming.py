@@ -109,7 +109,8 @@ def test_the_file_of_another_run_is_refused_and_left(ended: Path, arguments: lis
 
 def test_a_suite_with_other_limits_is_another_run(ended: Path) -> None:
     suite = ended / "4-last.yaml"
-    suite.write_text(suite.read_text(encoding="utf-8").replace("cases:", "limits: {max_num_seqs: 2}\ncases:"))
+    text = suite.read_text(encoding="utf-8")
+    suite.write_text(text.replace("    requests:", "    limits: {max_num_seqs: 2}\n    requests:"), encoding="utf-8")
     done = simulated(ended, *RESUME, "--cb-shard=1/2", ".")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     assert "is of another run: the suite 4-last.yaml was changed in between" in done.stdout + done.stderr

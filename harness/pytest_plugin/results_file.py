@@ -21,7 +21,7 @@ class ResultsFile:
         self.problem = ""
         self.begun = False
         self.can_go_back = not path.exists() or path.is_file()
-        """Whether the content can be replaced. It can't in a pipe."""
+        """Return whether the content of the file can be replaced, which is not possible in a pipe."""
         self._file: IO[bytes] | None = None
         self._end = 0
 

@@ -51,7 +51,7 @@ class Recorded:
 
     @property
     def part(self) -> int:
-        """Return the part of the tests that this run has, from 1."""
+        """Return the number of the part of the tests that this run has (``--cb-shard``), counted from 1."""
         shard = self.header.get("shard")
         return int(shard["part"]) if shard else 1
 

@@ -50,7 +50,7 @@ class State:
     ``waiting`` has the waiting requests with their numbers. ``running`` is newest first. ``leaving`` are sequences that
     have ended but still hold their blocks. ``refused_at`` has the values of tkv at which the head of the queue had to
     wait for the batch x tkv limit since ``running`` last changed. ``withdrawn`` is whether a waiting request was
-    aborted since the last step. The scheduler then runs one more step.
+    aborted since the last step, because the scheduler then runs one more step.
     """
 
     tkv: int = 0

@@ -1,0 +1,104 @@
+"""Kept results, the list of bugs, and the page that is rendered from them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from releases.__main__ import main
+from releases.bugs import Bug, BugsError, check, read_bugs
+from releases.kept import CaseResult, Kept, order, read, read_all, read_results, write
+from releases.page import render
+from tests.helpers.paths import ROOT
+
+ENGINE = "vllm-spyre 1.4.3 on vLLM 0.11.0"
+
+
+def results(folder: Path, *records: dict[str, Any], engine: str = ENGINE) -> Path:
+    file = folder / "results.jsonl"
+    lines = [{"header": 2, "engine": engine}, *records]
+    file.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+    return file
+
+
+def record(case: str, outcome: str, headline: str = "12 steps as expected") -> dict[str, Any]:
+    verdicts = [{"passed": outcome == "passed", "headline": headline}]
+    return {"suite": "s", "case": case, "outcome": outcome, "requirements": ["R-01"], "verdicts": verdicts}
+
+
+def test_the_worst_outcome_of_a_case_is_kept_with_its_failure(tmp_path: Path) -> None:
+    wrong = "the engine failed in step 2: AssertionError: no (/somewhere/of/mine/runner.py:9 in execute)"
+    file = results(
+        tmp_path,
+        record("a", "passed"),
+        record("b", "failed", wrong),
+        record("b", "passed"),
+        {**record("c", "failed"), "verdicts": None},
+        {**record("d", "skipped"), "verdicts": None},
+    )
+    kept = read_results([file], "vllm-spyre-1.4.3")
+    assert kept.engine == ENGINE
+    assert kept.cases == {
+        "s/a": CaseResult("passed", ("R-01",), ""),
+        "s/b": CaseResult(
+            "failed", ("R-01",), "the engine failed in step 2: AssertionError: no (runner.py:9 in execute)"
+        ),
+    }
+    path = write(kept, tmp_path)
+    assert read(path) == kept
+    before = path.read_bytes()
+    assert write(kept, tmp_path).read_bytes() == before
+
+
+def test_results_of_two_engines_are_not_kept_as_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "other").mkdir()
+    files = [results(tmp_path), results(tmp_path / "other", engine="another")]
+    assert main(["keep", "vllm-spyre-1.4.3", *map(str, files)]) == 2
+    assert capsys.readouterr().err == (f"python -m releases: the results are of 2 engines: {ENGINE}; another\n")
+
+
+def test_releases_are_sorted_by_their_numbers() -> None:
+    names = ["sendnn-inference-2.0.1", "vllm-spyre-1.10.0", "vllm-spyre-1.4.3-chunked", "vllm-spyre-1.4.3"]
+    assert sorted(names, key=order) == ["vllm-spyre-1.4.3", "vllm-spyre-1.4.3-chunked", *names[1::-1]]
+
+
+# --- bugs -------------------------------------------------------------------------------------------------------
+
+
+def test_every_bug_is_caught_by_its_cases_or_explained() -> None:
+    kept, bugs = read_all(), read_bugs()
+    assert len({bug.pull for bug in bugs}) == len(bugs)
+    for bug in bugs:
+        check(bug, kept)
+
+
+def test_a_case_that_did_not_fail_before_is_an_error() -> None:
+    kept = {
+        name: Kept(name, "", {"s/a": CaseResult(outcome, (), "")})
+        for name, outcome in (("old", "failed"), ("new", "passed"))
+    }
+    check(Bug(1, "wrong", "new", "old", "new", ("s/a",)), kept)
+    with pytest.raises(BugsError, match="pull 1: s/a is passed in new, and not failed"):
+        check(Bug(1, "wrong", "new", "new", "new", ("s/a",)), kept)
+    with pytest.raises(BugsError, match="pull 1: s/b is not there in old, and not failed"):
+        check(Bug(1, "wrong", "new", "old", "new", ("s/b",)), kept)
+
+
+def test_a_bug_needs_cases_or_a_reason(tmp_path: Path) -> None:
+    table = tmp_path / "bugs.yaml"
+    table.write_text("- {pull: 1, wrong: w, mended: m}\n", encoding="utf-8")
+    with pytest.raises(BugsError, match="pull 1 needs either cases or the reason"):
+        read_bugs(table)
+
+
+# --- the page ---------------------------------------------------------------------------------------------------
+
+
+def test_the_page_is_rendered_from_what_is_kept() -> None:
+    """If this fails: python -m releases page > docs/releases.md"""
+    assert (ROOT / "docs/releases.md").read_text(encoding="utf-8") == render()
+
+
+def test_what_is_kept_is_small() -> None:
+    assert sum(path.stat().st_size for path in (ROOT / "releases/results").iterdir()) < 2_000_000

@@ -51,6 +51,7 @@ COUNTERS = {
     "prefix_queries": ("vllm:prefix_cache_queries_total",),
     "prefix_hits": ("vllm:prefix_cache_hits_total",),
     "preemptions": ("vllm:num_preemptions_total",),
+    "pauses": ("spyre_cb_pauses_total",),
     "further_tokens": ("spyre_cb_inter_token_latency_seconds_count", "vllm:inter_token_latency_seconds_count"),
 }
 """The names of each metric in ``/metrics``: first that of the reference server if it has the metric, then vLLM's."""

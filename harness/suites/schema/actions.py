@@ -142,10 +142,7 @@ class Chat(Model):
 
 
 class Leave(Model):
-    """Which clients of a flood disconnect: with ``every: 3``, the third, the sixth, and so on.
-
-    ``after`` is the number of chunks that such a client receives before it disconnects.
-    """
+    """The clients of a flood that disconnect: with ``every: 3`` every third, each after ``after`` chunks."""
 
     every: Annotated[int, Field(gt=0)]
     after: Number = 1
@@ -218,6 +215,7 @@ class ServerMetrics(Model):
     prefix_queries: Number | None = None
     prefix_hits: Number | None = None
     preemptions: Number | None = None
+    pauses: Number | None = None
 
     @model_validator(mode="after")
     def _is_not_empty(self) -> "ServerMetrics":

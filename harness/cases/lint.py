@@ -13,6 +13,7 @@ from harness.suites.discovery import SUITE_SUFFIXES
 from harness.suites.loader import LoadedSuite, Problem, SuiteError
 from harness.suites.markers import MARKERS, closest
 from harness.suites.yaml import YamlPath, read_yaml
+from harness.utils.paths import resolved
 
 REQUIREMENTS = "requirements.yaml"
 
@@ -69,7 +70,7 @@ def _checks(loaded: LoadedSuite) -> Iterator[Problem]:
 
 def _requirements_and_name(loaded: LoadedSuite) -> Iterator[Problem]:
     """Check the name and the requirements of a suite in a folder with a requirements.yaml, or below such a folder."""
-    path = loaded.path.resolve()
+    path = resolved(loaded.path)
     folder = _requirements_root(path)
     if folder is None:
         return
@@ -96,7 +97,7 @@ def requirements_above(suite: Path) -> Mapping[str, Mapping[str, str]]:
 
     A requirement has the keys ``must`` (its sentence) and ``source``. Those that no case can test also have ``by``.
     """
-    folder = _requirements_root(suite.resolve())
+    folder = _requirements_root(resolved(suite))
     return {} if folder is None else _requirements(folder / REQUIREMENTS)
 
 

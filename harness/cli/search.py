@@ -104,7 +104,7 @@ def _refuse_unwritable(folder: Path) -> None:
 
     Raises CommandError if they can't.
     """
-    there = next((path for path in (folder, *folder.absolute().parents) if path.exists()), folder)
+    there = next((path for path in (folder, *folder.absolute().parents) if os.path.lexists(path)), folder)
     if not there.is_dir() or not os.access(there, os.W_OK):
         raise CommandError(f"{folder}: results cannot be written: {there} is not a writable folder")
 

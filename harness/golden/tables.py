@@ -20,6 +20,7 @@ from harness.suites.schema import Model, StepTable
 from harness.suites.yaml import Source, YamlError, described, read_yaml, shown_path
 from harness.types import StepRow
 from harness.utils.files import write_text_whole
+from harness.utils.paths import resolved
 
 
 class GoldenError(Exception):
@@ -47,7 +48,7 @@ REFERENCES = "references"
 
 def _home(suite_path: Path) -> tuple[Path, Path]:
     """Return the folder ``expectations`` of a suite, and the path of the suite's golden tables relative to it."""
-    path = suite_path.resolve()
+    path = resolved(suite_path)
     for parent in path.parents:
         if parent.name == "suites":
             return parent.parent / "expectations", path.relative_to(parent).with_suffix("")
@@ -77,7 +78,7 @@ def stale(folder: Path) -> Iterator[tuple[Path, Path]]:
     Each entry is (path of the file, path of the missing suite).
     """
     home, name = _home(folder / "any.yaml")
-    suites = folder.resolve()
+    suites = resolved(folder)
     for _ in name.parts[:-1]:
         suites = suites.parent
     below = name.parent

@@ -14,6 +14,7 @@ from harness.search.violated import violated
 from harness.suites.schema import Limits, Request
 from harness.types import StepRow
 from harness.utils.files import write_text_whole
+from harness.utils.paths import resolved
 
 
 def write_suite(folder: Path, found: Found) -> Path:
@@ -31,7 +32,7 @@ def write_suite(folder: Path, found: Found) -> Path:
 
 def name_of(path: Path) -> str:
     """Return the name for the suite in a file: its path below a folder ``suites``, or else the name of the file."""
-    parts = path.resolve().with_suffix("").parts
+    parts = resolved(path).with_suffix("").parts
     start = len(parts) - parts[::-1].index("suites") if "suites" in parts[:-1] else -1
     return "/".join(parts[start:])
 

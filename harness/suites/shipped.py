@@ -3,6 +3,8 @@
 from functools import cache
 from pathlib import Path
 
+from harness.utils.paths import resolved
+
 PACKAGES = Path(__file__).resolve().parents[2]
 """The folder that contains the packages of this project, such as ``harness``."""
 
@@ -24,7 +26,7 @@ def is_installed_copy() -> bool:
 
 def is_shipped(path: str | Path) -> bool:
     """Return whether a path is a suite of this package, or a folder of its suites."""
-    return Path(str(path).partition("::")[0]).resolve().is_relative_to(shipped() / "suites")
+    return resolved(str(path).partition("::")[0]).is_relative_to(shipped() / "suites")
 
 
 def found(path: Path) -> Path:

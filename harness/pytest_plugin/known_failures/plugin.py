@@ -15,6 +15,7 @@ from harness.suites.discovery import NoSuitesError, suite_files
 from harness.suites.expand import model_label
 from harness.suites.loader import SuiteError, load_suite
 from harness.suites.markers import closest
+from harness.utils.paths import resolved
 from harness.utils.text import plural
 
 NAME = "spyre-cb-known-failures"
@@ -30,7 +31,7 @@ class KnownFailures:
 
     def __init__(self, config: pytest.Config, given: Path | None) -> None:
         self._config = config
-        self._given = given.resolve() if given else None
+        self._given = resolved(given) if given else None
         self._marked: dict[str, Listed] = {}
         self._lists: dict[Path, Path | None] = {}  # The list of known failures for each suite file.
 
@@ -61,8 +62,8 @@ class KnownFailures:
         if self._given is not None:
             return [self._given]
         below = [file for folder in arguments if folder.is_dir() for file in sorted(folder.rglob(FILE_NAME))]
-        above = [found for path in arguments if (found := _list_for(path.resolve())) is not None]
-        return list(dict.fromkeys(file.resolve() for file in (*above, *below)))
+        above = [found for path in arguments if (found := _list_for(resolved(path))) is not None]
+        return list(dict.fromkeys(resolved(file) for file in (*above, *below)))
 
     def _cases_of_a_full_run(self, file: Path, arguments: list[Path]) -> list[str] | None:
         """Return SUITE/ID of all cases to which the list ``file`` applies.
@@ -78,7 +79,7 @@ class KnownFailures:
             return None  # pytest reports the invalid suite when it collects the tests.
         roots = [_suites_root(suite.path) for suite in suites] if self._given else [file.parent]
         for root in roots:
-            if not any(root.is_relative_to(argument.resolve()) for argument in arguments):
+            if not any(root.is_relative_to(resolved(argument)) for argument in arguments):
                 return None
         return [f"{suite.suite.suite}/{case.id}" for suite in suites for case in suite.suite.cases]
 
@@ -96,7 +97,7 @@ class KnownFailures:
 
     def _listed(self, item: CaseItem) -> Listed | None:
         if item.path not in self._lists:
-            self._lists[item.path] = self._given or _list_for(item.path.resolve())
+            self._lists[item.path] = self._given or _list_for(resolved(item.path))
         file = self._lists[item.path]
         if file is None:
             return None
@@ -151,7 +152,7 @@ def _list_for(path: Path) -> Path | None:
 
 def _suites_root(suite: Path) -> Path:
     """Return the folder to which the name of a suite is relative: the one with requirements.yaml, else its own."""
-    folder = suite.resolve().parent
+    folder = resolved(suite).parent
     return next((each for each in _upward(folder) if (each / REQUIREMENTS).is_file()), folder)
 
 

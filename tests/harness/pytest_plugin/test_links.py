@@ -57,6 +57,28 @@ def test_a_dangling_link_is_an_error_with_its_name(
     assert capsys.readouterr().err == f"spyre-cb: {says}\n"
 
 
+@pytest.mark.parametrize(
+    "command", [["init"], ["cases"], ["trace", "--simulate"], ["run"], ["search", "--workloads", "1", "--write"]]
+)
+def test_a_link_to_itself_is_an_error_with_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: list[str]
+) -> None:
+    (tmp_path / "loop.yaml").symlink_to("loop.yaml")
+    monkeypatch.chdir(tmp_path)
+    assert main([*command, "loop.yaml"]) == 2
+    assert "loop.yaml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [("loop.yaml",), ("mine.yaml", "--cb-known-failures", "loop.yaml"), (".",)])
+def test_a_link_to_itself_is_no_internal_error_of_pytest(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    write(tmp_path, mine=GOOD)
+    (tmp_path / "loop.yaml").symlink_to("loop.yaml")
+    done = simulated(tmp_path, *arguments)
+    assert done.returncode in (1, 4)
+    assert "loop.yaml" in done.stdout + done.stderr
+    assert "INTERNALERROR" not in done.stdout + done.stderr
+
+
 def test_a_suite_outside_the_root_has_a_name(tmp_path: Path) -> None:
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / "pytest.ini").write_text("[pytest]\n")

@@ -6,7 +6,7 @@ names, such as ``--html`` for pytest's ``--cb-html``.
 
 import os
 import sys
-from argparse import Namespace
+from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +14,7 @@ from pathlib import Path
 from harness.cli.arguments import CommandError, Subparsers, add_command
 from harness.suites.discovery import default_suites
 from harness.suites.shipped import PACKAGES, found, is_shipped, shipped
+from harness.utils.paths import resolved
 from spyre_cb.options import OPTIONS, Option
 
 _EXAMPLES = """\
@@ -30,7 +31,8 @@ def add_to(subparsers: Subparsers) -> None:
     parser.add_argument("paths", nargs="*", metavar="PATH", help=what)
     parser.add_argument("-m", dest="markers", metavar="EXPR", help="only tests with these markers: 'cpu and not http'")
     parser.add_argument("-k", dest="names", metavar="EXPR", help="only tests with these names")
-    parser.add_argument("-n", dest="workers", metavar="N", help="number of worker processes; auto: one for each core")
+    many = "number of worker processes; auto: one for each core"
+    parser.add_argument("-n", dest="workers", type=_workers, metavar="N", help=many)
     groups = {name: parser.add_argument_group(name) for name in dict.fromkeys(option.group for option in OPTIONS)}
     for each in OPTIONS:
         option = replace(each, help=each.help.replace("--cb-", "--"))
@@ -68,7 +70,7 @@ def _settings(paths: Sequence[str]) -> list[str]:
     used. Return an empty list for suites that are not the package's.
     """
     home = shipped()
-    files = [Path(path.partition("::")[0]).resolve() for path in paths]
+    files = [resolved(path.partition("::")[0]) for path in paths]
     if Path.cwd().is_relative_to(home) or not all(map(is_shipped, files)):
         return []
     return [f"--rootdir={home}", "-c", str(_OWN_SETTINGS), "-o", f"cache_dir={Path.cwd() / '.pytest_cache'}"]
@@ -80,6 +82,13 @@ def _resolved(path: str) -> str:
     if not there.exists():
         raise CommandError(f"{name}: no such file or folder, neither here nor among the suites of this package")
     return f"{there}{colons}{case}"
+
+
+def _workers(text: str) -> str:
+    """Check a number of worker processes for argparse, and return it unchanged. xdist takes -1 for 0."""
+    if text not in ("auto", "logical") and not (text.isascii() and text.isdecimal()):
+        raise ArgumentTypeError(f"must be a whole number of at least 0, or auto, not {text!r}")
+    return text
 
 
 def _for_pytest(option: Option, value: object) -> Iterator[str]:

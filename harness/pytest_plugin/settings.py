@@ -89,6 +89,8 @@ def driver_from_options(option: Namespace) -> Driver:
                 raise pytest.UsageError(f"{other} is only allowed with --cb-driver {OVER_HTTP}")
             if given:
                 raise pytest.UsageError(f"{other} cannot be combined with --cb-simulate")
+    if name == OVER_HTTP and option.cb_simulate:
+        raise pytest.UsageError(f"--cb-driver {name} cannot be combined with --cb-simulate: a server runs a model")
     try:
         return make_driver(name, DriverOptions(option.cb_simulate, option.cb_attention, url, start, shape))
     except DriverOptionError as error:

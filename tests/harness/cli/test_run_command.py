@@ -50,6 +50,12 @@ def test_short_names_become_those_of_pytest(tmp_path: Path, monkeypatch: pytest.
     ]
 
 
+@pytest.mark.parametrize("count", ["-1", "x", "1.5", ""])
+def test_a_number_of_workers_that_is_none_is_refused(count: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", f"-n{count}" if count else "-n="]) == 2
+    assert "argument -n: must be a whole number of at least 0, or auto, not " in capsys.readouterr().err
+
+
 def test_every_option_of_pytest_has_a_short_name() -> None:
     values = {"driver": "vllm", "attention": "fms", "serve": "vllm", "policy": "exact", "references": "compute"}
     values |= {"isolation": "case", "start-processes": "spawn", "shard": "1/2", "max-tests": "3"}

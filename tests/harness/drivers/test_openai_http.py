@@ -79,6 +79,10 @@ def test_a_running_server_is_checked_by_what_clients_see(server: ServerProcess, 
             ["--cb-driver", "openai-http", "--cb-serve", "reference", "--cb-simulate"],
             "--cb-serve cannot be combined with --cb-simulate",
         ),
+        (
+            ["--cb-driver", "openai-http", "--cb-simulate"],
+            "--cb-driver openai-http cannot be combined with --cb-simulate: a server runs a model",
+        ),
     ],
 )
 def test_what_cannot_work_is_one_sentence_before_anything_runs(

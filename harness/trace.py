@@ -166,8 +166,10 @@ def _items_of_json(path: Path, model: str) -> list[Item]:
         ) from error
     except json.JSONDecodeError as error:
         raise TraceError(f"{path}: is not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from error
-    except (ValueError, RecursionError) as error:
-        raise TraceError(f"{path}: cannot be parsed as JSON: {one_line(str(error))}") from error
+    except RecursionError as error:
+        raise TraceError(f"{path}: lists and objects are nested too deeply") from error
+    except ValueError as error:  # Python's only other one; its message advises to change a setting of Python
+        raise TraceError(f"{path}: a number has too many digits") from error
     if not isinstance(data, list):
         raise TraceError(f"{path}: the file must have a list of items, not {_kind(data)}")
     return [_item(f"{path}: item {number}", f"item-{number}", item, model) for number, item in enumerate(data)]

@@ -103,7 +103,8 @@ def item_with(**request: object) -> list[object]:
     ("data", "says"),
     [
         ("{", "w.json: is not JSON: Expecting property name enclosed in double quotes at line 1, column 2"),
-        ("[" * 100_000, "w.json: cannot be parsed as JSON"),
+        ("[" * 100_000, "w.json: lists and objects are nested too deeply"),
+        (f"[{'9' * 5000}]", "w.json: a number has too many digits"),
         ("\ufeff[]", "w.json: is not JSON"),
         ({}, "w.json: the file must have a list of items, not an object"),
         ([3], "item 0: an item must be an object with limits and requests, not 3"),

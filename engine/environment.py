@@ -6,6 +6,10 @@ from engine.config import ConfigError
 
 BACKEND = "VLLM_SPYRE_DYNAMO_BACKEND"
 BATCH_TKV_LIMIT = "VLLM_DT_MAX_BATCH_TKV_LIMIT"
+MAX_THREADS = 1024
+"""More threads than this are a typing error; torch would start them all."""
+MOST_DIGITS = 18
+"""A longer number is a typing error, and Python refuses to convert one of thousands of digits."""
 
 
 def backend(environ: Mapping[str, str]) -> str:
@@ -22,9 +26,7 @@ def batch_tkv_limit(environ: Mapping[str, str], scheduler: str = "continuous") -
     text = environ.get(BATCH_TKV_LIMIT, "").strip()
     if not text or scheduler == "token_budget":
         return None
-    if not text.isdecimal() or int(text) < 1:
-        raise ConfigError(f"{BATCH_TKV_LIMIT} must be a whole number of at least 1, not {text!r}")
-    return int(text)
+    return _whole(BATCH_TKV_LIMIT, text)
 
 
 def threads(environ: Mapping[str, str]) -> int:
@@ -33,6 +35,15 @@ def threads(environ: Mapping[str, str]) -> int:
     Raises ConfigError if the value is not a positive integer.
     """
     text = environ.get("OMP_NUM_THREADS", "").strip() or "1"
-    if not text.isdecimal() or int(text) < 1:
-        raise ConfigError(f"OMP_NUM_THREADS must be a whole number of at least 1, not {text!r}")
+    count = _whole("OMP_NUM_THREADS", text)
+    if count > MAX_THREADS:
+        raise ConfigError(f"OMP_NUM_THREADS must be at most {MAX_THREADS}, not {text}")
+    return count
+
+
+def _whole(name: str, text: str) -> int:
+    """Return the positive integer that a variable has. Raises ConfigError."""
+    if not text.isascii() or not text.isdecimal() or len(text) > MOST_DIGITS or int(text) < 1:
+        shown = text if len(text) <= MOST_DIGITS else f"{text[:MOST_DIGITS]}…"
+        raise ConfigError(f"{name} must be a whole number of at least 1, not {shown!r}")
     return int(text)

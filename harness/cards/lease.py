@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf, nan
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -160,9 +161,12 @@ def _note(folder: Path, card: Card) -> Path:
 def _patience() -> float:
     given = os.environ.get(WAIT)
     try:
-        return WAIT_SECONDS if given is None else float(given)
+        seconds = WAIT_SECONDS if given is None else float(given)
     except ValueError:
-        raise CardsError(f"{WAIT}={given}: must be a number of seconds") from None
+        seconds = nan
+    if not 0 <= seconds < inf:
+        raise CardsError(f"{WAIT}={given}: must be a number of seconds of at least 0")
+    return seconds
 
 
 def _needed(count: int) -> str:

@@ -41,7 +41,7 @@ def test_there_is_one_thread_by_default(environ: dict[str, str], threads: int) -
     assert environment.threads(environ) == threads
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "1.5", "1e3", "many", "1 000"])
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "1e3", "many", "1 000", "٣", "²"])
 @pytest.mark.parametrize(
     ("name", "read"), [(BATCH_TKV_LIMIT, environment.batch_tkv_limit), (THREADS, environment.threads)]
 )
@@ -53,3 +53,16 @@ def test_anything_but_a_positive_whole_number_is_refused_by_the_variables_name(
     assert str(refusal.value).startswith(name)
     assert repr(text) in str(refusal.value)
     assert is_one_sentence(str(refusal.value).replace(text, "…"))
+
+
+@pytest.mark.parametrize(
+    ("name", "read", "digits"),
+    [(BATCH_TKV_LIMIT, environment.batch_tkv_limit, 5000), (THREADS, environment.threads, 5)],
+)
+def test_a_number_that_is_far_too_large_is_refused_in_a_short_sentence(
+    name: str, read: Callable[[dict[str, str]], object], digits: int
+) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        read({name: "9" * digits})
+    assert str(refusal.value).startswith(f"{name} must be ")
+    assert len(str(refusal.value)) < 120

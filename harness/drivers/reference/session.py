@@ -13,6 +13,7 @@ from engine.config import EngineConfig
 from engine.core import StepRecord as EngineRecord
 from engine.entrypoints.prompts import with_bad_words
 from engine.entrypoints.validation import RequestRefusedError
+from engine.environment import threads
 from engine.request import RequestOutput, SamplingParams, SamplingParamsError
 from engine.scheduling.plan import SchedulerState, StepPlan, kind_of
 from harness.drivers.base import (
@@ -54,7 +55,7 @@ class ReferenceSession(CoreSession):
             if setup.tensor_parallel_size == 1:  # Else the model runs in worker processes, which import this module.
                 importlib.import_module("engine.execution.runner")
 
-        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+        torch.set_num_threads(threads(os.environ))
         # The engine loads the tokenizer when a case first needs text. Most cases need token ids only.
         self.llm = LLM(build_engine(_config(setup, attention)))
         super().__init__(self.llm.engine.core)

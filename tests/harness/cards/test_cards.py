@@ -106,6 +106,16 @@ def test_a_choice_of_cards_that_are_not_there_is_one_sentence(tmp_path: Path) ->
 # --- leases ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("seconds", ["nan", "inf", "-1", "soon", ""])
+def test_a_time_to_wait_that_is_no_number_of_seconds_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: str
+) -> None:
+    environ = machine(tmp_path, 1)
+    monkeypatch.setenv("SPYRE_CARDS_WAIT", seconds)
+    with pytest.raises(CardsError, match=f"^SPYRE_CARDS_WAIT={seconds}: must be a number of seconds of at least 0$"):
+        lease(find_cards(environ), 1, folder=lock_folder(environ))
+
+
 def test_two_processes_never_have_the_same_card_and_kill_9_gives_it_back(tmp_path: Path) -> None:
     environ = machine(tmp_path, 2)
     holding = [start(HOLD, environ, "1", "600") for _ in range(2)]

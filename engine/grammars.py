@@ -101,6 +101,8 @@ class Grammars:
 
         try:
             matcher = LLMatcher(vocabulary, grammar_text(params), log_level=0)
+        except RecursionError as error:
+            raise _cannot(params, "it is nested too deeply") from error
         except ValueError as error:
             raise _cannot(params, str(error)) from error
         if matcher.is_error():
@@ -109,7 +111,8 @@ class Grammars:
 
 
 def grammar_text(params: StructuredOutputsParams) -> str:
-    """Return the grammar in the format of llguidance. Raises ValueError for a JSON schema that is not valid JSON.
+    """Return the grammar in the format of llguidance. Raises ValueError for a JSON schema that is not valid JSON, and
+    RecursionError for one that is nested too deeply.
 
     Source: ``serialize_guidance_grammar`` of ``vllm.v1.structured_output.backend_guidance``.
     """
@@ -119,13 +122,22 @@ def grammar_text(params: StructuredOutputsParams) -> str:
     if params.json_object:
         return str(LLMatcher.grammar_from_json_schema('{"type": "object"}', defaults=defaults))
     if params.json is not None:
-        schema = json.loads(str(params.json))
+        schema = _parsed(str(params.json))
         if params.disable_additional_properties:
             schema = without_extra_properties(schema)
         return str(LLMatcher.grammar_from_json_schema(json.dumps(schema), defaults=defaults))
     if params.choice is not None:
         return str(grammar_from("choice", json.dumps(params.choice)))
     return str(grammar_from(params.kind, str(params.grammar if params.regex is None else params.regex)))
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        raise
+    except ValueError as error:  # Python's message advises to change a setting of Python
+        raise ValueError("a number has too many digits") from error
 
 
 def without_extra_properties(schema: Any) -> Any:

@@ -129,6 +129,9 @@ def test_a_structure_is_compiled_once_for_all_its_requests(
     [
         ({"regex": "(a"}, "this regex cannot be compiled"),
         ({"json": "{"}, "this json cannot be compiled: Expecting property name"),
+        ({"json": "[" * 100_000}, "this json cannot be compiled: it is nested too deeply"),
+        ({"json": '{"items":' * 400 + "{}" + "}" * 400}, "this json cannot be compiled: recursion limit exceeded"),
+        ({"json": f'{{"const": {"9" * 5000}}}'}, "this json cannot be compiled: a number has too many digits"),
         ({"json": {"type": "objekt"}}, "Invalid type: objekt"),
         ({"json": {"$ref": "#/$defs/x"}}, "'/$defs/x' does not exist"),
         ({"json": {"allOf": [{"type": "string"}, {"type": "integer"}]}}, "Unsatisfiable schema"),

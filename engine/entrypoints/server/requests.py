@@ -82,13 +82,19 @@ def check_stop(value: object) -> object:
 def check_bias(value: object) -> object:
     """Return ``logit_bias`` with its keys converted to integers: in a JSON object, keys are strings.
 
-    Raises ValueError with a sentence if ``value`` is not an object with token ids as keys.
+    Raises ValueError with a sentence if ``value`` is not an object with token ids as keys, each once.
     """
     if value is None:
         return value
-    if not isinstance(value, dict) or not all(str(key).isascii() and str(key).isdecimal() for key in value):
+    if not isinstance(value, dict) or not all(map(_is_token_id, value)):
         raise ValueError('must be an object that maps token ids to numbers, such as {"42": -100}')
     return {int(key): bias for key, bias in value.items()}
+
+
+def _is_token_id(key: object) -> bool:
+    """Whether a key is a token id, written in the one way that has no leading zero: "01" and "1" are the same token."""
+    text = str(key)
+    return text.isascii() and text.isdecimal() and len(text) <= 18 and text == str(int(text))
 
 
 def check_content(value: object) -> object:

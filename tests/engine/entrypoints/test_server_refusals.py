@@ -37,6 +37,18 @@ BAD_BODIES = {
     "unsupported field": ({"prompt": "a", "best_of": 2}, 400, "is not supported", "best_of"),
     "penalty": ({"prompt": "a", "presence_penalty": 3}, 400, "must be between -2 and 2, not 3", "presence_penalty"),
     "bias": ({"prompt": "a", "logit_bias": {"x": 1}}, 400, "an object that maps token ids to numbers", "logit_bias"),
+    "bias of a token in two ways": (
+        {"prompt": "a", "logit_bias": {"1": 1, "01": 2}},
+        400,
+        "an object that maps token ids to numbers",
+        "logit_bias",
+    ),
+    "bias of a huge token": (
+        {"prompt": "a", "logit_bias": {"9" * 5000: 1}},
+        400,
+        "an object that maps token ids to numbers",
+        "logit_bias",
+    ),
     "unknown model": ({"prompt": "a", "model": "gpt-5"}, 404, "'gpt-5' does not exist here", "model"),
     "text for a number": ({"prompt": "a", "max_tokens": "5"}, 400, "should be a valid integer", "max_tokens"),
     "a fraction": ({"prompt": "a", "max_tokens": 1.5}, 400, "should be a valid integer", "max_tokens"),

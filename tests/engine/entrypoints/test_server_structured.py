@@ -63,6 +63,7 @@ def test_a_stream_follows_the_structure_too(client: OpenAI) -> None:
         ({"structured_outputs": {}}, "needs exactly one of", "structured_outputs"),
         ({"structured_outputs": {"regex": "a", "json_object": True}}, "has regex and json_obj", "structured_outputs"),
         ({"structured_outputs": {"choice": []}}, "choice must not be empty", "structured_outputs"),
+        ({"structured_outputs": {"json": "[" * 100_000}}, "it is nested too deeply", "structured_outputs"),
         ({"structured_outputs": {"json": 5}}, "must be a JSON schema", "structured_outputs.json"),
         ({"structured_outputs": {"structural_tag": "x"}}, "unrecognized request argument",
          "structured_outputs.structural_tag"),

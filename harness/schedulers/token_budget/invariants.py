@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from harness.schedulers.broken import Broken, as_verdict, ends_broken
 from harness.schedulers.token_budget.blocks_held import BlocksHeld, TokenIds
+from harness.schedulers.token_budget.kinds import kind_of_row
 from harness.schedulers.token_budget.rules import DOC
 from harness.schedulers.writes import wrongly_written
 from harness.suites.schema import Request
@@ -25,6 +26,8 @@ from harness.types import (
 )
 
 RULES = {
+    "kind": f'{DOC} "One step": a part is a decode if its request ran before the step and the part computes its newest '
+    "token; other parts are prefill",
     "budget": f'{DOC} "TB-BUDGET" and "TB-THRESHOLD": a step never has more tokens than max_num_batched_tokens, and '
     "one request never more than long_prefill_token_threshold",
     "places": f'{DOC} "TB-ADMIT": never more than max_num_seqs requests run',
@@ -92,6 +95,7 @@ class _Watch:
             yield from self._preempted(step, admitted)
             yield from self._hits(step, admitted)
             yield from self._computed(step)
+            yield from self._kind(step)
         yield from self._queue(step, admitted)
         yield from self._aborted(step)
         yield from self._used(step)
@@ -119,6 +123,11 @@ class _Watch:
     def _gone(self, step: StepRow) -> set[int]:
         """Return the requests that were aborted at or before this step."""
         return {i for i, t in enumerate(self.timings) if t.abort_step is not None and t.abort_step <= step.step}
+
+    def _kind(self, step: StepRow) -> Iterator[Broken]:
+        due = kind_of_row(step, self.before)
+        if step.kind and step.kind != due:
+            yield Broken(step.step, f"the engine reports a step of kind {step.kind}, expected {due}", "kind")
 
     def _tokens(self, step: StepRow) -> Iterator[Broken]:
         number, options = step.step, self.options

@@ -63,6 +63,18 @@ def admit_only_what_fits_the_budget_whole(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(TokenBudgetScheduler, "_admit", whole)
 
 
+@budget_mutation("a-chunk-of-one-token-that-is-not-the-last-of-its-prompt", "of kind decode, expected mixed")
+def take_every_part_of_one_token_for_a_decode(patch: pytest.MonkeyPatch) -> None:
+    schedule = TokenBudgetScheduler._schedule
+
+    def alike(
+        self: TokenBudgetScheduler, sequence: BudgetSequence, tokens: int, draft: Any, *, is_decode: bool
+    ) -> None:
+        schedule(self, sequence, tokens, draft, is_decode=is_decode or (tokens == 1 and sequence.computed > 0))
+
+    patch.setattr(TokenBudgetScheduler, "_schedule", alike)
+
+
 @budget_mutation("the-context-is-full", "outputs 0 1, expected 0")
 def yield_a_token_with_every_chunk_of_a_mixed_step(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(scheduler, "Part", lambda *values: Part(*values)._replace(yields_token=True))

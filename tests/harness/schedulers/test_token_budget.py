@@ -177,6 +177,7 @@ DOCTORED: dict[str, tuple[str, dict[str, Any], str]] = {
     "a hit of the whole length": ("hit", {"hits": ((1, 192),)}, "hits"),
     "another victim": ("preemption", {"preempted": (0,)}, "requests (0,) were preempted, but (0, 1) ran"),
     "the victim is lost": ("preemption", {"waiting": ()}, "queue"),
+    "decodes that are reported as a mixed step": ("two decode", {"kind": "mixed"}, "kind"),
     "a block too many in use": ("two decode", {"used": 9}, "conserved"),
     "a block too few in use": ("two decode", {"used": 1}, "conserved"),
     "never finished": ("end", {"finished": ()}, "never finished"),

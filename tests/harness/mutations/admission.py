@@ -172,6 +172,23 @@ def batch_tkv_of_the_first_two_to_end(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(continuous, "largest_batch_tkv", two)
 
 
+@schedule_mutation("two-that-end-together-count-no-more-after-their-end", "expected a prefill")
+def count_those_that_end_together_as_one(patch: pytest.MonkeyPatch) -> None:
+    """In the batch x tkv check: after their end the batch counts as too large."""
+
+    def distinct(new: Candidate, running: Sequence[Running], tkv: int) -> int:
+        grown = padding.tkv_with_prompt(tkv, new.prompt_length)
+        last, size, largest = grown + new.max_tokens - 1, len(running) + 1, 0
+        for end in sorted({grown + sequence.remaining - 1 for sequence in running}):
+            largest = max(largest, size * min(end, last))
+            if last <= end:
+                break
+            size -= 1
+        return largest
+
+    patch.setattr(continuous, "largest_batch_tkv", distinct)
+
+
 @schedule_mutation("growth-and-the-joiner-ends-first-beyond-the-volume", "2 x 134 = 268 exceeds 267")
 def batch_tkv_at_tkv_before_it_grew(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(

@@ -7,10 +7,11 @@ import pytest
 
 from engine.config import Chunking
 from engine.kv_cache import block_hash
-from engine.kv_cache.block_hash import NOTHING, content_key
+from engine.kv_cache.block_hash import NOTHING, TokenSource, content_key
 from engine.kv_cache.blocks import blocks_for, round_up_to_block
 from engine.kv_cache.prefix_pool import PrefixPool
 from engine.scheduling.chunked import pausing, scheduler
+from engine.scheduling.chunked import sequence as chunked_sequence
 from engine.scheduling.chunked.chunks import Chunks
 from engine.scheduling.chunked.scheduler import ChunkedScheduler
 from engine.scheduling.chunked.sequence import ChunkedSequence
@@ -201,6 +202,17 @@ def use_a_hit_in_the_middle_of_a_chunk(patch: pytest.MonkeyPatch) -> None:
 @chunked_mutation("the-same-block-behind-another-is-no-hit", "hits 2:2, expected 2:1")
 def know_a_block_by_its_own_tokens_alone(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(block_hash, "content_key", lambda before, token_ids: content_key(NOTHING, token_ids))
+
+
+def keys_of_the_first_block_and_their_own(keys: list[bytes], blocks: int, tokens: TokenSource, size: int) -> None:
+    """As ``extend_keys``, but the key of a block does not depend on the blocks between the first one and itself."""
+    for start in range(len(keys) * size, blocks * size, size):
+        keys.append(content_key(keys[0] if keys else NOTHING, tokens.token_ids_between(start, start + size)))
+
+
+@chunked_mutation("the-third-block-is-the-same-but-not-the-second", "used 4, expected 3")
+def know_a_block_by_the_first_one_and_its_own_tokens(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(chunked_sequence, "extend_keys", keys_of_the_first_block_and_their_own)
 
 
 @chunked_mutation("found-when-everybody-has-gone", "step 8")

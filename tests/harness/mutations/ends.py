@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from engine.entrypoints import prompts
+from engine.entrypoints import async_llm, prompts
+from engine.entrypoints.prompts import Admitted
 from engine.entrypoints.validation import admit
-from engine.request import FinishReason, SamplingParams
+from engine.request import FinishReason, Request, SamplingParams
 from engine.scheduling.chunked.scheduler import ChunkedScheduler
 from engine.scheduling.token_budget.scheduler import TokenBudgetScheduler
 from engine.sequence import SequenceState
@@ -170,3 +171,15 @@ def leave_out_the_stop_string_in_any_case(patch: pytest.MonkeyPatch) -> None:
 def skip_special_tokens_in_any_case(patch: pytest.MonkeyPatch) -> None:
     decode = Tokenizer.decode
     patch.setattr(Tokenizer, "decode", lambda self, token_ids, **_: decode(self, token_ids, skip_special_tokens=True))
+
+
+@end_mutation("a-seed-of-zero-is-a-seed", "but those of two are")
+def take_seed_zero_of_several_samples_for_none(patch: pytest.MonkeyPatch) -> None:
+    made = prompts.requests_for
+
+    def falsy(request_id: str, prompt: Admitted) -> list[Request]:
+        token_ids, params = prompt
+        several_of_zero = params.n > 1 and not params.seed
+        return made(request_id, Admitted(token_ids, replace(params, seed=None) if several_of_zero else params))
+
+    patch.setattr(async_llm, "requests_for", falsy)

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from engine.entrypoints import deltas
+from engine.entrypoints.async_llm import AsyncLLM
+from engine.entrypoints.output_queue import RequestOutputCollector
 from engine.entrypoints.server import chat, completions, errors, forms, sampling
 from engine.entrypoints.server.completions import CompletionForm
 from engine.entrypoints.server.errors import ApiError
@@ -32,6 +34,18 @@ def count_all_tokens_but_the_one_that_ends_an_answer(patch: pytest.MonkeyPatch) 
         return sum(len(output.token_ids) - (output.finish_reason == "stop") for output in outputs)
 
     patch.setattr(completions, "tokens_in", tokens_in)
+
+
+@http_mutation("all-answers-of-a-client-that-leaves-are-aborted", "aborted_requests")
+def abort_only_the_first_answer_of_a_client_that_leaves(patch: pytest.MonkeyPatch) -> None:
+    close = AsyncLLM._close
+
+    def partly(self: AsyncLLM, collector: RequestOutputCollector) -> None:
+        request_id, request_ids = self._open[collector]
+        self._open[collector] = request_id, request_ids[:1]
+        close(self, collector)
+
+    patch.setattr(AsyncLLM, "_close", partly)
 
 
 @http_mutation("usage-of-several-prompts", "usage.prompt_tokens is 3, expected 8")

@@ -98,6 +98,21 @@ def take_the_first_bias_only(patch: pytest.MonkeyPatch) -> None:
     change_params(patch, lambda params: replace(params, logit_bias=params.biases[:1]))
 
 
+@output_mutation("a-bias-comes-before-the-penalty-for-repetition", "Hugging Face says")
+def add_biases_after_the_penalty_for_repetition(patch: pytest.MonkeyPatch) -> None:
+    process = processors._process
+
+    def late(logits: Tensor, sequence: SequenceState) -> None:
+        biases = sequence.params.biases
+        with pytest.MonkeyPatch.context() as inner:
+            inner.setattr(sequence, "params", replace(sequence.params, logit_bias=()))
+            process(logits, sequence)
+        for token_id, bias in biases:
+            logits[token_id] += bias
+
+    patch.setattr(processors, "_process", late)
+
+
 @output_mutation("a-bias-cannot-bring-back-what-is-not-allowed", "Hugging Face says")
 def make_tokens_that_are_not_allowed_unlikely_only(patch: pytest.MonkeyPatch) -> None:
     process = processors._process

@@ -11,6 +11,8 @@ from engine.model import prompt_scores, sampler
 from engine.model.prompt_scores import PromptLogits
 from engine.scheduling.token_budget.scheduler import TokenBudgetScheduler
 from engine.sequence import SequenceState
+from engine.tensor_parallel.messages import Logits
+from engine.tensor_parallel.workers import Workers
 from tests.harness.mutations.registry import output_mutation
 
 
@@ -92,3 +94,13 @@ def make_given_tokens_certain(patch: pytest.MonkeyPatch) -> None:
         ]
 
     patch.setattr(sampler, "with_logprobs", certain)
+
+
+@output_mutation("prompts-of-one-and-of-several-blocks-on-two-processes", "prompt has 0 logprobs")
+def request_no_logits_of_prompts_from_workers(patch: pytest.MonkeyPatch) -> None:
+    step_logits = Workers.step_logits
+
+    def forgetful(self: Workers, plan: Any, token_ids: Sequence[int], wanted: Any) -> Logits:
+        return step_logits(self, plan, token_ids, ())
+
+    patch.setattr(Workers, "step_logits", forgetful)

@@ -15,8 +15,10 @@ from engine.model import logits
 from engine.model.mixed_inputs import decode_rows, part_inputs
 from engine.scheduling.plan import MixedStep, Part
 from engine.scheduling.token_budget import scheduler
+from engine.scheduling.token_budget import sequence as token_budget_sequence
 from engine.scheduling.token_budget.scheduler import TokenBudgetScheduler
 from engine.scheduling.token_budget.sequence import BudgetSequence
+from tests.harness.mutations.chunked import keys_of_the_first_block_and_their_own
 from tests.harness.mutations.registry import budget_mutation, budget_output_mutation
 from tests.harness.mutations.token_budget import change_options
 
@@ -49,6 +51,11 @@ def find_the_block_of_the_last_token(patch: pytest.MonkeyPatch) -> None:
 @budget_mutation("the-same-block-behind-another-is-not-found", "hits 2:128, expected 2:64")
 def know_a_block_of_a_budget_by_its_own_tokens_alone(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(block_hash, "content_key", lambda before, token_ids: content_key(NOTHING, token_ids))
+
+
+@budget_mutation("the-third-block-behind-another-second-is-not-found", "hits 2:192, expected 2:128")
+def know_a_block_of_a_budget_by_the_first_one_and_its_own_tokens(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(token_budget_sequence, "extend_keys", keys_of_the_first_block_and_their_own)
 
 
 @budget_mutation("twins-in-one-step", "hits -, expected 1:192")

@@ -60,7 +60,7 @@ class Planning:
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Send the plan to the controller, before xdist reports to it that this worker has collected the tests."""
-        if self._config.option.collectonly:
+        if self._config.option.collectonly or not self._parts:  # pytest found none of the paths on its command line
             return
         # Other plugins may have deselected more tests since, for example with ``--lf``.
         here = {item.nodeid for item in session.items} | self._earlier.kept

@@ -69,13 +69,23 @@ def test_a_link_to_itself_is_an_error_with_its_name(
     assert "loop.yaml" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [("loop.yaml",), ("mine.yaml", "--cb-known-failures", "loop.yaml"), (".",)])
+@pytest.mark.parametrize(
+    "arguments",
+    [("loop.yaml",), ("mine.yaml", "--cb-known-failures", "loop.yaml"), (".",)],
+)
 def test_a_link_to_itself_is_no_internal_error_of_pytest(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     write(tmp_path, mine=GOOD)
     (tmp_path / "loop.yaml").symlink_to("loop.yaml")
     done = simulated(tmp_path, *arguments)
     assert done.returncode in (1, 4)
     assert "loop.yaml" in done.stdout + done.stderr
+    assert "INTERNALERROR" not in done.stdout + done.stderr
+
+
+def test_a_suite_that_does_not_exist_is_no_internal_error_of_pytest(tmp_path: Path) -> None:
+    done = simulated(tmp_path, "no-suite.yaml")
+    assert done.returncode == 4
+    assert "file or directory not found: no-suite.yaml" in done.stderr
     assert "INTERNALERROR" not in done.stdout + done.stderr
 
 

@@ -48,6 +48,11 @@ def abort_only_the_first_answer_of_a_client_that_leaves(patch: pytest.MonkeyPatc
     patch.setattr(AsyncLLM, "_close", partly)
 
 
+@http_mutation("prompts-of-several-answers-to-several-prompts", "choices[*].prompt_token_ids is")
+def give_each_prompt_to_every_second_answer(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Job, "prompt_of", lambda self, index: self.prompts[index % len(self.prompts)])
+
+
 @http_mutation("usage-of-several-prompts", "usage.prompt_tokens is 3, expected 8")
 def count_the_first_prompt_only(patch: pytest.MonkeyPatch) -> None:
     usage = Job.usage

@@ -116,7 +116,7 @@ def take_logprobs_after_the_temperature(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(sampler, "with_logprobs", scaled)
 
 
-@output_mutation("temperatures-below-and-above-one", "equal the one before")
+@output_mutation("temperatures-below-and-above-one", "equal the token before")
 def seed_the_random_source_again_at_every_token(patch: pytest.MonkeyPatch) -> None:
     generator = sampler._generator
 

@@ -56,7 +56,10 @@ RECORDED_AS = {
     "used": "n_used_blocks",
     "hits": "usable_hit_blocks",
 }
-"""The columns that have other names in traces than in step tables: the names in recordings of the plugins."""
+"""The names of columns in traces, by their names in step tables, where the two differ.
+
+Traces have the names that the step tables recorded from the Spyre plugins have.
+"""
 FIELDS = ("name", "limits", "requests", *OPTION_KEYS)
 MADE = frozenset({"columns", "steps", "tables", "error"})
 """Keys that a trace adds to an item. If an item of the input already has such a key, its value is replaced."""

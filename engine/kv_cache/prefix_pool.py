@@ -66,7 +66,7 @@ class PrefixPool(SharedPool):
         self.reserved_total -= self._reserved.pop(holder)
 
     def check_integrity(self) -> None:
-        """Raise AssertionError unless blocks, holders, reservations and content keys are consistent."""
+        """Raise AssertionError unless blocks, their requests, reservations and content keys are consistent."""
         super().check_integrity()
         if self.reserved_total != sum(self._reserved.values()) or self.unreserved < 0:
             raise AssertionError(

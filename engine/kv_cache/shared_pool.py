@@ -117,7 +117,7 @@ class SharedPool:
             self._free.move_to_end(block, last=False)
 
     def check_integrity(self) -> None:
-        """Raise AssertionError unless blocks, holders and content keys are consistent."""
+        """Raise AssertionError unless blocks, their requests and content keys are consistent."""
         counted = Counter(chain.from_iterable(self._held.values()))
         if counted != self._holders:
             raise AssertionError(

@@ -71,10 +71,10 @@ def run(arguments: Namespace) -> int:
     if arguments.check:
         for each in lacking:
             print(f"missing or out of date  {shown_file(each.file)}")
-        print(f"{plural(len(files), 'file')} of references needed, {len(lacking)} missing or out of date")
+        print(f"{plural(len(files), 'reference file')} needed, {len(lacking)} missing or out of date")
         return 1 if lacking else 0
     _write(oracle, lacking)
-    print(f"{plural(len(files), 'file')} of references needed, {len(lacking)} written")
+    print(f"{plural(len(files), 'reference file')} needed; {len(lacking)} were missing or out of date and are written")
     return 0
 
 

@@ -79,7 +79,10 @@ class SharedReferenceServer:
         raise DirtyServerError(message or f"the server answers {PATH} with status {status}")
 
     def _prove(self, reported: Mapping[str, Any], api_key: str | None) -> None:
-        """Check that limits and metrics are those that clients of a new server would see. Raises DirtyServerError."""
+        """Check that /v1/models and /metrics show the limits in ``reported``, and that no request has been counted yet.
+
+        Raises DirtyServerError.
+        """
         status, answer = self._send("GET", "/v1/models", api_key)
         if status != http.client.OK:
             raise DirtyServerError(f"the server answers /v1/models with status {status}, with the API key of this case")

@@ -11,7 +11,10 @@ Record = Mapping[str, Any]
 
 
 class Measured(NamedTuple):
-    """The latencies of the requests of one test. ``seconds`` is empty if its steps were not timed."""
+    """The latencies of the requests of one test, in steps and in seconds.
+
+    ``seconds`` is empty if the steps of the test were not timed.
+    """
 
     steps: tuple[RequestLatency, ...]
     seconds: tuple[RequestLatency, ...]

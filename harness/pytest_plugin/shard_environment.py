@@ -55,7 +55,9 @@ def part_of_this_job(environment: Mapping[str, str]) -> tuple[int, int]:
         raise ArgumentTypeError(f"auto: no job scheduler has set the index of this job; known variables are {known}")
     if len(found) > 1:
         both = " and ".join(f"{scheduler.index} ({scheduler.name})" for scheduler in found)
-        raise ArgumentTypeError(f"auto: {both} are both set; give the part in numbers, such as 2/5")
+        raise ArgumentTypeError(
+            f"auto: {both} are both set; give the part and the number of parts instead of auto, such as --cb-shard 2/5"
+        )
     return _part(found[0], environment)
 
 
@@ -75,7 +77,7 @@ def _part(scheduler: Scheduler, environment: Mapping[str, str]) -> tuple[int, in
     if SLURM_MAX in environment and scheduler.index.startswith("SLURM") and environment[SLURM_MAX] != str(last):
         raise ArgumentTypeError(
             f"auto: {total} jobs up to index {environment[SLURM_MAX]} ({SLURM_MAX}) leave indices out: submit the "
-            "array without gaps, or give the part in numbers"
+            "array without gaps, or give the part and the number of parts instead of auto, such as --cb-shard 2/5"
         )
     return part + 1, total
 

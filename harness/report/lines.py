@@ -36,7 +36,7 @@ class Line(BaseModel):
 
 
 class Row(Line):
-    """A row of a step table (harness.types.StepRow)."""
+    """A row of a step table in a results file: the JSON form of ``harness.types.StepRow``."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 

@@ -26,7 +26,7 @@ class Timing(Protocol):
 
 
 def run_workload(session: Session, requests: Sequence[RequestSpec], timings: Sequence[Timing]) -> Run:
-    """Run the requests until the engine has no more work. ``timings`` has the timing of each request.
+    """Run the requests until the engine has no more work. ``timings`` has the join and abort step of each request.
 
     If the engine raises an error or does not finish the requests, the result has the steps until then, and the reason.
     """

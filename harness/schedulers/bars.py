@@ -32,9 +32,10 @@ class Bar(NamedTuple):
 
     @property
     def parts(self) -> tuple[int, ...]:
-        """Return the lengths of the parts from left to right.
+        """Return the lengths of the parts of the bar, from left to right, in tokens.
 
-        They are: left padding, prefix found in the cache, rest of the prompt, generated tokens, right padding, unused.
+        The parts are: left padding, prefix found in the cache, rest of the prompt, generated tokens, right padding,
+        and what is reserved but not held.
         """
         return self.left_padding, self.found, self.prompt, self.generated, self.right_padding, self.unused
 

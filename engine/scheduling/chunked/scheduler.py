@@ -61,7 +61,9 @@ class ChunkedScheduler:
         return False
 
     def plan(self) -> StepPlan:
-        """Choose the next step and allocate its blocks ("One step").
+        """Choose the next step and allocate its blocks.
+
+        Source: docs/scheduling-rules-chunked.md, "Which kind of step".
 
         Raises UnschedulableRequestError in two cases: no request runs and the whole KV cache cannot hold the head of
         the queue; or all sequences are paused because the tkv of each exceeds the batch x tkv limit. Further calls
@@ -87,7 +89,7 @@ class ChunkedScheduler:
                 self._end(sequence)
 
     def state(self) -> SchedulerState:
-        """Return the state between two steps."""
+        """Return the observable state of the scheduler. It must not be called during a step."""
         alive = [*self._running, *self._paused]
         hits = [(s.request_id, s.usable_blocks) for s in alive if s.usable_blocks]
         return SchedulerState(

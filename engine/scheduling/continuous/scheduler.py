@@ -99,7 +99,9 @@ class ContinuousScheduler:
         return False
 
     def plan(self) -> StepPlan:
-        """Choose the next step, free ended sequences, remove padding, and allocate blocks ("One step", 1 to 3).
+        """Choose the next step, free ended sequences, remove padding, and allocate blocks.
+
+        Source: docs/scheduling-rules.md, "One step", 1 to 3.
 
         The head of the queue is checked before the blocks of sequences that ended in the previous step are freed.
 
@@ -124,7 +126,10 @@ class ContinuousScheduler:
         return self._plan
 
     def commit(self, ended: Collection[str]) -> None:
-        """Record that the planned step ran, and that the requests ``ended`` ended in it ("One step", 4)."""
+        """Record that the planned step ran, and that the requests ``ended`` ended in it.
+
+        Source: docs/scheduling-rules.md, "One step", 4.
+        """
         if isinstance(self._plan, Decode):
             self._tkv += 1
         if ended:
@@ -133,7 +138,7 @@ class ContinuousScheduler:
         self._plan = Idle()
 
     def state(self) -> SchedulerState:
-        """Return the state between two steps."""
+        """Return the observable state of the scheduler. It must not be called during a step."""
         if self._kept_waiting is None:
             self._kept_waiting = tuple([s.request_id for s in self._waiting])
         pool = self.pool

@@ -73,7 +73,9 @@ class TokenBudgetScheduler:
         return False
 
     def plan(self) -> MixedStep:
-        """Divide the budget of the next step among the requests, and allocate their blocks ("One step").
+        """Divide the budget of the next step among the requests, and allocate their blocks.
+
+        Source: docs/scheduling-rules-token-budget.md, "One step".
 
         Raises UnschedulableRequestError if no request can ever be scheduled, for example because the whole KV cache
         cannot hold the head of the queue. Further calls raise it again until the request that the error names is
@@ -100,7 +102,7 @@ class TokenBudgetScheduler:
                 self._end(sequence)
 
     def state(self) -> SchedulerState:
-        """Return the state between two steps."""
+        """Return the observable state of the scheduler. It must not be called during a step."""
         return SchedulerState(
             tkv=0,
             waiting=tuple([s.request_id for s in self._waiting]),

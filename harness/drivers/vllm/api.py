@@ -10,7 +10,7 @@ from typing import Any
 
 
 def input_processor(engine: Any) -> Any:
-    """Return the object that makes requests of inputs. It is called ``processor`` before vLLM 0.12."""
+    """Return vLLM's object that turns inputs into requests. The attribute is called ``processor`` before vLLM 0.12."""
     return engine.input_processor if hasattr(engine, "input_processor") else engine.processor
 
 

@@ -358,8 +358,9 @@ def predicted_steps(
 ) -> Iterator[Engine]:
     """Yield the state before the first step and after each step.
 
-    The requests that join or are aborted at a step have already been added or removed. Every yield is the same, mutated
-    ``Engine`` object. Raises ImpossibleWorkload if a request can never run or continue.
+    In the state after step n, the requests with ``join_step`` n are in the queue, and those with ``abort_step`` n are
+    removed. Every yield is the same, mutated ``Engine`` object. Raises ImpossibleWorkload if a request can never run or
+    continue.
     """
     model_requests = [ModelRequest(number, plan, options.chunk_size) for number, plan in enumerate(requests)]
     engine = Engine(limits, options, [Block() for _ in range(limits.available_blocks or 0)])

@@ -173,8 +173,8 @@ def obstacles(limits: SchedulingLimits, state: State, request: PlannedRequest) -
 def predicted_steps(limits: SchedulingLimits, requests: Sequence[PlannedRequest]) -> Iterator[PredictedStep]:
     """Yield the state before the first step and after each step.
 
-    The requests that join or are aborted at a step have already been added or removed. The last step is the one after
-    which no request runs or waits, and none will join or be aborted.
+    In the state after step n, the requests with ``join_step`` n are in the queue, and those with ``abort_step`` n are
+    removed. The last step is the one after which no request runs or waits, and none will join or be aborted.
     """
     last_event = _last_event(requests)
     predicted = _with_events(PredictedStep(0, State()), requests)

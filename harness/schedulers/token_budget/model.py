@@ -317,9 +317,9 @@ def predicted_steps(
 ) -> Iterator[PredictedStep]:
     """Yield the state before the first step and after each step.
 
-    The requests that join or are aborted at a step have already been added or removed. ``block_size`` is in tokens. It
-    is 64 on cards, and can also be 32 with vLLM's CPU backend. Raises ImpossibleWorkload if a request can never run or
-    continue.
+    In the state after step n, the requests with ``join_step`` n are in the queue, and those with ``abort_step`` n are
+    removed. ``block_size`` is in tokens. It is 64 on cards, and can also be 32 with vLLM's CPU backend. Raises
+    ImpossibleWorkload if a request can never run or continue.
     """
     model_requests = [ModelRequest(number, plan) for number, plan in enumerate(requests)]
     engine = _Engine(limits, options, block_size)

@@ -35,7 +35,7 @@ def test_what_is_missing_is_written_and_then_there(capsys: pytest.CaptureFixture
     assert main(["references", "--check", "mine.yaml"]) == 1
     assert capsys.readouterr().out.splitlines() == [
         f"missing or out of date  {FILE}",
-        "1 file of references needed, 1 missing or out of date",
+        "1 reference file needed, 1 missing or out of date",
     ]
     assert main(["references", "mine.yaml"]) == 0
     assert f"written  {FILE}: 2 requests" in capsys.readouterr().out

@@ -15,7 +15,10 @@ _TITLES = {metric.name: metric.title for metric in METRICS}
 
 
 def compare_folders(arguments: Namespace) -> int:
-    """Compare the results in two folders, and return exit status 1 if requests take longer. Raises CommandError."""
+    """Compare the latencies in the folders ``before`` and ``after``. Raises CommandError.
+
+    Return exit status 1 if requests take more time per step, or more steps, in ``after``.
+    """
     if arguments.html:
         raise CommandError("--html is not available with --latency: its result is text, or JSON with --json")
     try:

@@ -60,7 +60,10 @@ Make = Callable[[DriverOptions], Driver]
 
 
 def driver_names(*, stepped: bool = False) -> tuple[str, ...]:
-    """Return the names of all registered drivers. With ``stepped``, leave out those in ``UNSTEPPED``."""
+    """Return the names of all registered drivers.
+
+    With ``stepped``, leave out those with which ``spyre-cb trace`` and ``search`` can't work (``UNSTEPPED``).
+    """
     names = (*BUILT_IN, *sorted({entry.name for entry in entry_points(group=GROUP)} - set(BUILT_IN)))
     return tuple(name for name in names if not (stepped and name in UNSTEPPED))
 

@@ -20,7 +20,7 @@ from harness.drivers.base import UnavailableError
 
 DID_NOT_START = "the engine did not start"
 FOLDER = "SPYRE_CB_START_FAILURES"
-"""Name of the environment variable with the folder that the processes of a run share."""
+"""Name of the environment variable with the folder in which the processes of a run record failed starts of engines."""
 
 
 class EngineStartError(RuntimeError):

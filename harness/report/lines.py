@@ -56,7 +56,10 @@ class Row(Line):
 
 
 class Data(Line):
-    """The data of a verdict."""
+    """The details of one check of a test: observed and expected steps, the answer and its reference.
+
+    Fields that the check does not set have their defaults.
+    """
 
     steps: list[Row] = []
     expected: list[Row] = []

@@ -72,7 +72,7 @@ def cells_of(row: StepRow, columns: Iterable[str]) -> list[Any]:
 
 
 def as_expected(data: Mapping[str, Any]) -> bool:
-    """Return whether the observed steps in a verdict's ``data`` equal the expected ones (see ``checks/steps.py``)."""
+    """Return whether the observed steps equal the expected ones. ``data`` is from a verdict of checks/steps.py."""
     return "expected" in data and data.get("differing") == {} and "first" not in data
 
 

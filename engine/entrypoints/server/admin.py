@@ -25,7 +25,7 @@ from engine.entrypoints.server.metrics import Metrics
 
 PATH = "/admin/limits"
 MAX_BYTES = 2**16
-"""The maximum size of the body of the administrative call in bytes. ``max_body_bytes`` does not apply to it."""
+"""The maximum size of the body of ``POST /admin/limits`` in bytes. ``max_body_bytes`` does not apply to it."""
 
 Positive = Annotated[int, Field(ge=1)]
 

@@ -53,7 +53,7 @@ class Service:
 
 @dataclass(frozen=True)
 class Fields:
-    """The names of the fields of a request body that have the prompt and the maximum number of new tokens."""
+    """The names of the fields of a request body that contain the prompt and the maximum number of new tokens."""
 
     prompt: str
     max_tokens: str = "max_tokens"

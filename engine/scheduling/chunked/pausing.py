@@ -10,14 +10,15 @@ from engine.scheduling.chunked.sequence import ChunkedSequence
 
 
 def tkvs(computed: Sequence[int]) -> list[int]:
-    """Return the tkv of each sequence after a decode.
+    """Return the tkv of each sequence after a decode: its number of tokens in the KV cache plus its left padding.
 
-    ``computed`` has the number of tokens of each sequence in the KV cache before the decode. The blocks of all
-    sequences are aligned on the right, so a sequence with fewer blocks gets whole blocks of left padding.
+    With this scheduler each sequence has its own tkv, and the largest is that of the batch. ``computed`` has the number
+    of tokens of each sequence in the KV cache before the decode. All sequences end in the same block, so a sequence
+    with fewer blocks gets whole blocks of left padding.
     """
     blocks = [blocks_for(tokens + 1) for tokens in computed]
-    most = max(blocks, default=0)
-    return [(most - own) * BLOCK_SIZE + tokens + 1 for own, tokens in zip(blocks, computed, strict=True)]
+    widest = max(blocks, default=0)
+    return [(widest - own) * BLOCK_SIZE + tokens + 1 for own, tokens in zip(blocks, computed, strict=True)]
 
 
 def batch_tkv(batch: Sequence[ChunkedSequence]) -> int:

@@ -82,7 +82,7 @@ def check_outcome(
         wrong += _wrong_usage(answers, prompt_tokens)
     if wrong:
         return Verdict(False, f"{label}: {wrong[0]}", tuple(wrong[1:]), data=data)
-    return Verdict(True, f"{label}: answers of {[c.tokens for c in choices]} tokens as expected", data=data)
+    return Verdict(True, f"{label}: the answers are as expected, with {[c.tokens for c in choices]} tokens", data=data)
 
 
 def check_error(label: str, error: ClientError, expect: Outcome) -> Verdict:

@@ -47,7 +47,10 @@ class Adapter(Protocol):
         """Return the observable state between two steps."""
 
     def decision(self, core: Any, scheduled: Any) -> Decision:
-        """Return what the scheduler decided for a step. ``scheduled`` is the step's SchedulerOutput."""
+        """Return the kind of a step and, for vLLM's own scheduler, scheduled tokens, preempted requests and hits.
+
+        ``scheduled`` is the step's SchedulerOutput.
+        """
 
     def unavailable(self, setup: EngineSetup) -> str | None:
         """Return why an engine with this setup can't be started here, as one sentence. Return None if it can.

@@ -6,10 +6,12 @@ from harness.types import StepRow
 
 
 def kind_of_row(row: StepRow, before: StepRow | None, got_tokens: Collection[int] = ()) -> str:
-    """Return the kind of a step: ``start``, ``prefill``, ``decode`` or ``idle``.
+    """Return the kind of a step.
 
-    ``got_tokens`` are the requests that got a token before this step. The last chunk of a prompt gives the request its
-    first token. The other chunks give no token, but tkv is not 0 in their steps.
+    ``start`` is the state before the first step. A step without outputs is ``idle`` if tkv is 0; otherwise it is a
+    ``prefill``: a chunk that is not the last of its prompt. A step with outputs is a ``decode`` if all its requests
+    are in ``got_tokens``, the requests that got a token before this step. Otherwise it is a ``prefill``: the last
+    chunk of a prompt, which gives the request its first token.
     """
     if row.step == 0 or before is None:
         return "start"

@@ -2,9 +2,9 @@
 
 DOC = "docs/scheduling-rules-token-budget.md"
 BY_COLUMN = {
-    "scheduled": '"TB-RUNNING" and "TB-ADMIT": running requests in the order in which they joined, then waiting '
-    "requests from the head of the queue; each gets all its tokens that are not computed yet, or as many as the "
-    "threshold and the rest of the budget allow",
+    "scheduled": '"TB-RUNNING" and "TB-ADMIT": running requests are scheduled in the order in which they joined, then '
+    "waiting requests from the head of the queue; each gets all its tokens that are not computed yet, or as many as "
+    "the threshold and the rest of the budget allow",
     "waiting": '"TB-ADMIT": first in, first out, with preempted requests in front; the head starts exactly when '
     "budget and max_num_seqs allow it, and the free blocks suffice for all its tokens",
     "running": '"TB-ADMIT" and "TB-PREEMPT": a request that starts goes to the end of running; if blocks are missing, '

@@ -33,7 +33,8 @@ _BY_KIND = {"prefill": _PREFILL, "decode": _DECODE, "idle": _IDLE, "start": _STA
 _WHICH = (
     '"May prefill" and "Which kind of step": a chunk runs, except while a request is paused (left out of decodes by '
     "the batch x tkv limit), directly after another chunk if requests can decode (with interleaving), or if "
-    "max_num_seqs requests run already; a first chunk also needs enough free, unreserved blocks for prompt and max_tokens"
+    "max_num_seqs requests run already; a first chunk also needs enough free, unreserved blocks for prompt and "
+    "max_tokens"
 )
 DOC = "docs/scheduling-rules-chunked.md"
 

@@ -249,26 +249,6 @@ def test_a_request_as_it_is_written_is_held_to_its_status_and_body() -> None:
     assert failed(run(client, wants_error)) == []
 
 
-@pytest.mark.parametrize(
-    ("request_", "by_openai"),
-    [
-        ({"content": {"a": 1}}, True),
-        ({"content": {"a": 1}, "path": "/v1/chat/completions"}, True),
-        ({"method": "GET", "path": "/v1/models"}, True),
-        ({"method": "GET", "path": "/health"}, False),
-        ({"method": "DELETE", "path": "/v1/models"}, False),
-        ({"content": [1]}, False),
-        ({"body": "{"}, False),
-        ({"content": {"a": 1}, "headers": {"Authorization": "Bearer wrong"}}, False),
-        ({"content": {"a": 1}, "raw": True}, False),
-    ],
-)
-def test_the_openai_client_sends_what_it_can_express(request_: dict[str, Any], by_openai: bool) -> None:
-    client = ScriptedClient()
-    assert failed(run(client, {"http": request_, "expect": {"status": 200}})) == []
-    assert [call.startswith("openai ") for call in client.calls] == [by_openai]
-
-
 # --- in the background -----------------------------------------------------------------------------------------
 
 

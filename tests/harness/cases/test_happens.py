@@ -1,6 +1,7 @@
 """Check what a case says must happen in its run. Every event that has a name is what some case is about."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -56,6 +57,22 @@ def test_what_happens_passes_by_name() -> None:
     verdict = verdict_of(case)
     assert verdict.passed
     assert verdict.headline == "happened: join, join of request 1"
+
+
+@pytest.mark.parametrize(("event", "column"), [("block_taken_in_decode", "used"), ("tkv_growth", "tkv")])
+def test_an_event_whose_column_was_not_observed_is_not_missed(event: str, column: str) -> None:
+    scheduler, case, run, *others = run_of(a_case(a_request(10, 1), happens=[event]))
+    seen = check_happens(scheduler, case, run, *others)
+    assert seen is not None
+    assert not seen.passed
+    hidden = replace(run, steps=tuple(step._replace(**{column: None}) for step in run.steps))
+    verdict = check_happens(scheduler, case, hidden, *others)
+    assert verdict is not None
+    assert verdict.passed
+
+
+def test_an_event_of_another_scheduler_is_missed() -> None:
+    assert not verdict_of(a_case(a_request(10, 3), happens=["hit"])).passed
 
 
 def test_what_does_not_happen_is_named_with_what_did_instead() -> None:

@@ -20,6 +20,10 @@ class CaseError(ValueError):
     """A case can't be run because of a mistake in the case. The message is for the author of the case."""
 
 
+class NoEngineError(CaseError):
+    """A case was not run, because its engine or server did not start or is not in the state that the case needs."""
+
+
 @dataclass(frozen=True)
 class Test:
     """One case in one configuration, with what is needed to run and check it.

@@ -18,7 +18,7 @@ from harness.cases.failure_text import CaseFailedError, failure_text, picture_te
 from harness.cases.lint import lint_suite
 from harness.cases.run import run_at_client, run_test
 from harness.cases.skip_reasons import why_skipped
-from harness.cases.test import CaseError, Test, Verdicts, as_data
+from harness.cases.test import CaseError, NoEngineError, Test, Verdicts, as_data
 from harness.drivers.base import UnavailableError
 from harness.drivers.compilations import watch
 from harness.drivers.optional import backend_label, scheduler_of
@@ -196,7 +196,7 @@ class CaseItem(pytest.Item):
         except EngineStartError as error:
             lines = error.lines or settings.engines.start_failures.shown(setup)
             traceback = "".join(f"\n  {line}" for line in lines)
-            raise CaseError(f"{error}{_rounded_up(self.expanded.limits, setup)}{traceback}") from error
+            raise NoEngineError(f"{error}{_rounded_up(self.expanded.limits, setup)}{traceback}") from error
         # In a forked child, close an engine of several processes now: they would not end with the fork.
         useless = settings.engines.in_a_child and setup.tensor_parallel_size > 1
         watched = watch(session)
@@ -220,7 +220,7 @@ class CaseItem(pytest.Item):
         try:
             verdicts = run_at_client(test, engines.server(need, self.nodeid))
         except (UnavailableError, DirtyServerError, EngineStartError) as error:
-            raise CaseError(f"{error}{_rounded_up(self.expanded.limits, need.setup)}") from error
+            raise NoEngineError(f"{error}{_rounded_up(self.expanded.limits, need.setup)}") from error
         except BaseException:
             engines.servers.discard(need)
             raise

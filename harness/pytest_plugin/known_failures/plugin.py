@@ -6,11 +6,15 @@ from typing import Any
 
 import pytest
 
+from checkpoints import CheckpointError
 from harness.cases.lint import REQUIREMENTS
+from harness.cases.test import NoEngineError
 from harness.drivers.optional import vllm_version_of
+from harness.golden.tables import GoldenError
 from harness.pytest_plugin.items import CaseItem
 from harness.pytest_plugin.known_failures.entries import FILE_NAME, Listed, load_known_failures
 from harness.pytest_plugin.settings import settings_key
+from harness.references import ReferenceFileError, ReferenceMissingError
 from harness.suites.discovery import NoSuitesError, suite_files
 from harness.suites.expand import model_label
 from harness.suites.loader import SuiteError, load_suite
@@ -20,6 +24,8 @@ from harness.utils.text import plural
 
 NAME = "spyre-cb-known-failures"
 _STRICT = "[XPASS(strict)]"
+NOT_CHECKED = (NoEngineError, GoldenError, ReferenceMissingError, ReferenceFileError, CheckpointError)
+"""Errors with which a test ends before anything is compared. They are failures also if the test is listed."""
 
 
 class KnownFailures:
@@ -105,8 +111,12 @@ class KnownFailures:
         return next((e for e in load_known_failures(file) if e.names(name) and e.entry.when.hold(facts)), None)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, Any, Any]:
+    def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
         report = yield
+        if hasattr(report, "wasxfail") and call.excinfo is not None and isinstance(call.excinfo.value, NOT_CHECKED):
+            # The entry is about an answer of the engine, and there was none.
+            del report.wasxfail
+            report.outcome = "failed"
         listed = self._marked.get(item.nodeid)
         if listed is not None and report.failed and str(report.longrepr).startswith(_STRICT):
             report.longrepr = (

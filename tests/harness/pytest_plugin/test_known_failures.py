@@ -10,7 +10,7 @@ from harness.cli import main
 from harness.pytest_plugin.known_failures.entries import Conditions, load_known_failures
 from harness.pytest_plugin.known_failures.writing import written
 from harness.suites.loader import SuiteError
-from tests.helpers.pytest_runs import GOOD, WRONG, run, write
+from tests.helpers.pytest_runs import GOLDEN, GOOD, WRONG, run, write
 
 REASON = "https://example.org/issues/1 tkv is counted wrongly"
 LIST = f"known_failures:\n  - case: wrong/five-*\n    when: {{backend: eager}}\n    reason: {REASON}\n"
@@ -25,6 +25,14 @@ FACTS = {
     "simulated": False,
     "vllm": None,
 }
+
+
+NO_ENGINE = """\
+from harness.drivers.reference import SimulationDriver
+def taken(self, setup):
+    raise RuntimeError("the card is taken")
+SimulationDriver.open = taken
+"""
 
 
 def outcomes(file: Path) -> dict[str, int]:
@@ -42,6 +50,27 @@ def test_a_listed_failure_is_expected_and_its_reason_is_in_every_report(tmp_path
     assert outcomes(tmp_path / "r.jsonl") == {"passed": 1, "xfailed": 1}
     assert f"1 failed as expected:</b> {REASON}" in (tmp_path / "r.html").read_text(encoding="utf-8")
     assert f'message="{REASON}"' in (tmp_path / "r.xml").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("mode", ["--cb-isolation=none", "--forked", "--cb-isolation=engine", "-n1"])
+@pytest.mark.parametrize(
+    ("suite", "conftest", "message"),
+    [
+        (WRONG, NO_ENGINE, "the engine did not start: RuntimeError: the card is taken"),
+        (GOLDEN, "", "no golden step table"),
+    ],
+    ids=["no engine", "no golden table"],
+)
+def test_a_listed_case_of_which_nothing_was_checked_fails(
+    tmp_path: Path, suite: str, conftest: str, message: str, mode: str
+) -> None:
+    write(tmp_path, listed=suite)
+    (tmp_path / "conftest.py").write_text(conftest, encoding="utf-8")
+    (tmp_path / "known-failures.yaml").write_text(LIST.replace("wrong/five-*", "\"*\""), encoding="utf-8")
+    done = run(tmp_path, "--cb-simulate", mode, "--cb-results", "r.jsonl", ".")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert message in done.stdout
+    assert outcomes(tmp_path / "r.jsonl") == {"failed": 1}
 
 
 @pytest.mark.parametrize("mode", ["--cb-isolation=none", "--cb-isolation=engine"])

@@ -66,7 +66,7 @@ def test_a_listed_case_of_which_nothing_was_checked_fails(
 ) -> None:
     write(tmp_path, listed=suite)
     (tmp_path / "conftest.py").write_text(conftest, encoding="utf-8")
-    (tmp_path / "known-failures.yaml").write_text(LIST.replace("wrong/five-*", "\"*\""), encoding="utf-8")
+    (tmp_path / "known-failures.yaml").write_text(LIST.replace("wrong/five-*", '"*"'), encoding="utf-8")
     done = run(tmp_path, "--cb-simulate", mode, "--cb-results", "r.jsonl", ".")
     assert done.returncode == 1, done.stdout + done.stderr
     assert message in done.stdout

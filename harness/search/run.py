@@ -14,6 +14,7 @@ from harness.drivers.base import BLOCK_ACCOUNTING, TOKENS, Driver
 from harness.drivers.engine_pool import EnginePool
 from harness.schedulers import search_tools_of
 from harness.schedulers.spec import Workload
+from harness.search.interrupt import interruptible
 from harness.search.laws import (
     follows_the_rules,
     is_independent_of_batch,
@@ -95,11 +96,12 @@ def search(
         raise ValueError("early stops need a driver that runs no model, because a model's tokens are not known before")
     engines = EnginePool(driver)
     try:
-        checker = WorkloadChecker(engines, model, progress)
-        started = time.perf_counter()
-        workloads = strategy_for(driver, scheduler, model, early_stops=early_stops)
-        found = _smallest_failure(checker.check, workloads, budget, seed)
-        seconds = time.perf_counter() - started
+        with interruptible() as raise_if_interrupted:
+            checker = WorkloadChecker(engines, model, progress, raise_if_interrupted)
+            started = time.perf_counter()
+            workloads = strategy_for(driver, scheduler, model, early_stops=early_stops)
+            found = _smallest_failure(checker.check, workloads, budget, seed)
+            seconds = time.perf_counter() - started
     finally:
         engines.close()
     smallest = None if found is None else Found(*found, driver.describe(), tokens)
@@ -126,7 +128,10 @@ class WorkloadChecker:
     ``broken`` is whether the last workload left its engine in an undefined state.
     """
 
-    def __init__(self, engines: EnginePool, model: str, progress: Progress | None) -> None:
+    def __init__(
+        self, engines: EnginePool, model: str, progress: Progress | None, raise_if_interrupted: Callable[[], None]
+    ) -> None:
+        self.raise_if_interrupted = raise_if_interrupted
         self.engines = engines
         self.model = model
         self.blocks = BLOCK_ACCOUNTING in engines.driver.capabilities
@@ -140,6 +145,7 @@ class WorkloadChecker:
 
     def check(self, workload: Workload) -> Verdict:
         """Run a workload. Return the verdict of the first law that it violates, or of the last law if it obeys all."""
+        self.raise_if_interrupted()
         self.broken = True
         try:
             session = self.engines.session(workload.setup(self.model))

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 from hypothesis import HealthCheck, Phase, Verbosity, given, settings
 from hypothesis import seed as with_seed
+from hypothesis.strategies import SearchStrategy
 
 from harness.drivers.base import Driver
 from harness.drivers.engine_pool import EnginePool
 from harness.schedulers.spec import Workload
+from harness.search.interrupt import interruptible
 from harness.search.run import Alone, Found, Progress, WorkloadChecker, strategy_for
 from harness.search.shrink import failure_kind, features_of, shrunk
 from harness.types import BLOCK_SIZE, DEFAULT_SCHEDULER, Verdict, blocks_for
@@ -67,8 +69,19 @@ def survey(
     ``scheduler`` is the name of the scheduler whose workloads and rules are used. ``shrinking`` is called before each
     failing workload is shrunk, with its number, from 1, and the number of failing workloads.
     """
-    engines = EnginePool(driver)
-    checker = WorkloadChecker(engines, model, progress)
+    with interruptible() as raise_if_interrupted:
+        checker = WorkloadChecker(EnginePool(driver), model, progress, raise_if_interrupted)
+        return _surveyed(checker, strategy_for(driver, scheduler, model), budget, seed, shrinking)
+
+
+def _surveyed(
+    checker: WorkloadChecker,
+    strategy: SearchStrategy[Workload],
+    budget: int,
+    seed: int,
+    shrinking: Callable[[int, int], None],
+) -> Survey:
+    engines, model = checker.engines, checker.model
     wrong: list[tuple[Workload, Verdict]] = []
     checked: dict[Workload, Verdict] = {}
 
@@ -81,7 +94,7 @@ def survey(
         suppress_health_check=list(HealthCheck),
         verbosity=Verbosity.quiet,
     )
-    @given(strategy_for(driver, scheduler, model))
+    @given(strategy)
     def check_one(workload: Workload) -> None:
         if workload in checked or len(checked) == budget:
             return
@@ -107,7 +120,7 @@ def survey(
         found = []
         for number, each in enumerate(wrong, 1):
             shrinking(number, len(wrong))
-            found.append(Found(*shrunk(*each, check), driver.describe(), checker.tokens))
+            found.append(Found(*shrunk(*each, check), engines.driver.describe(), checker.tokens))
     finally:
         engines.close()
     return Survey(tried, steps, seconds, tuple(found), alone)

@@ -1,0 +1,41 @@
+"""Ctrl-C during a search.
+
+hypothesis has a callback in Python's garbage collector. Python drops an exception that is raised in such a callback,
+also KeyboardInterrupt, and the search would continue.
+"""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], None]]:
+    """Delay Ctrl-C in a ``with`` block until the function that is yielded is called. It raises KeyboardInterrupt then.
+
+    A second Ctrl-C raises KeyboardInterrupt immediately. If the process ignores SIGINT or handles it itself, or if the
+    block does not run in the main thread, nothing changes.
+    """
+    pressed: list[int] = []
+
+    def note(number: int, _: object) -> None:
+        pressed.append(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def raise_if_pressed() -> None:
+        if pressed:
+            raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield raise_if_pressed
+        return
+    try:
+        signal.signal(signal.SIGINT, note)
+    except ValueError:  # Only the main thread can set handlers of signals.
+        yield raise_if_pressed
+        return
+    try:
+        yield raise_if_pressed
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    raise_if_pressed()

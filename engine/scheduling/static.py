@@ -24,5 +24,12 @@ class StaticScheduler(ContinuousScheduler):
         if not self._running:
             self._has_decoded = False
 
+    def abort(self, request_id: str) -> bool:
+        """Abort a request as ContinuousScheduler does. A batch of which all requests were aborted has ended."""
+        found = super().abort(request_id)
+        if not self._running:
+            self._has_decoded = False
+        return found
+
     def _may_join(self, sequence: ScheduledSequence) -> bool:
         return not self._has_decoded and super()._may_join(sequence)

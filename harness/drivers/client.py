@@ -6,7 +6,7 @@ has several requests at the same time.
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from harness.types import RequestSpec
 
@@ -61,18 +61,29 @@ class ClientRequest:
     echo: bool = False
 
 
+class Logprobs(NamedTuple):
+    """The logprob of each of several tokens, and the number of alternatives returned for each."""
+
+    own: tuple[float | None, ...]
+    alternatives: tuple[int, ...]
+
+
 @dataclass(frozen=True)
 class StreamChunk:
     """One chunk of a streamed answer.
 
     ``texts``, ``tokens`` and ``finish_reasons`` have the new text, the number of new tokens and the finish reason of
-    each answer, by the index of the answer. ``usage`` is (prompt tokens, generated tokens).
+    each answer, by the index of the answer. ``usage`` is (prompt tokens, generated tokens). ``logprobs`` has those of
+    the new tokens, if they are requested. ``prompt_logprobs`` has those of all tokens of the prompt; None if a chunk
+    that must have them does not.
     """
 
     texts: dict[int, str] = field(default_factory=dict)
     tokens: dict[int, int] = field(default_factory=dict)
     finish_reasons: dict[int, str] = field(default_factory=dict)
     usage: tuple[int, int] | None = None
+    logprobs: dict[int, Logprobs] = field(default_factory=dict)
+    prompt_logprobs: dict[int, Logprobs | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from harness.drivers.client import (
     Choice,
     ClientError,
     ClientRequest,
+    Logprobs,
     RawAnswer,
     ServingState,
     StreamChunk,
@@ -297,20 +298,26 @@ def _choice(choice: Any) -> Choice:
     given = choice.logprobs
     if given is None:
         return Choice(choice.text, _token_count(choice), choice.finish_reason)
-    # The list of alternatives always includes the chosen token, even if it is not one of the top tokens.
-    counts = tuple(len(top or {}) for top in given.top_logprobs or ())
-    return Choice(choice.text, _token_count(choice), choice.finish_reason, tuple(given.token_logprobs or ()), counts)
+    return Choice(choice.text, _token_count(choice), choice.finish_reason, *_logprobs(given))
 
 
 def _chunk(event: Any) -> StreamChunk:
     texts, tokens, reasons = {}, {}, {}
+    logprobs: dict[int, Logprobs] = {}
     for choice in event.choices:
         text = choice.delta.content if hasattr(choice, "delta") else choice.text
+        if not hasattr(choice, "delta") and choice.logprobs is not None:
+            logprobs[choice.index] = _logprobs(choice.logprobs)
         texts[choice.index] = text or ""
         tokens[choice.index] = _token_count(choice) or 0
         if choice.finish_reason:
             reasons[choice.index] = choice.finish_reason
-    return StreamChunk(texts, tokens, reasons, _usage(event.usage))
+    return StreamChunk(texts, tokens, reasons, _usage(event.usage), logprobs)
+
+
+def _logprobs(given: Any) -> Logprobs:
+    # The list of alternatives always includes the chosen token, even if it is not one of the top tokens.
+    return Logprobs(tuple(given.token_logprobs or ()), tuple(len(top or {}) for top in given.top_logprobs or ()))
 
 
 def _usage(usage: Any) -> tuple[int, int] | None:

@@ -19,6 +19,7 @@ from harness.drivers.client import (
     Choice,
     ClientError,
     ClientRequest,
+    Logprobs,
     RawAnswer,
     ServingState,
     StreamChunk,
@@ -142,11 +143,19 @@ def _new_of(output: RequestOutput, seen: dict[int, tuple[int, int]], *, cumulati
     ``seen`` has the number of characters and of tokens that each answer had in the last output, and is updated.
     """
     texts, tokens, reasons = {}, {}, {}
+    logprobs: dict[int, Logprobs] = {}
+    of_prompts: dict[int, Logprobs | None] = {}
     for answer in output.outputs:
         characters, count = seen.get(answer.index, (0, 0)) if cumulative else (0, 0)
         texts[answer.index] = answer.text[characters:]
         tokens[answer.index] = len(answer.token_ids) - count
+        choice = _choice(answer, output.prompt_token_ids)
+        if choice.logprobs is not None:
+            logprobs[answer.index] = Logprobs(choice.logprobs[count:], choice.alternatives[count:])
+        of_prompt = choice.prompt_logprobs
+        if cumulative or of_prompt is not None:
+            of_prompts[answer.index] = None if of_prompt is None else Logprobs(of_prompt, choice.prompt_alternatives)
         seen[answer.index] = (len(answer.text), len(answer.token_ids))
         if answer.finish_reason is not None:
             reasons[answer.index] = str(answer.finish_reason)
-    return StreamChunk(texts, tokens, reasons)
+    return StreamChunk(texts, tokens, reasons, logprobs=logprobs, prompt_logprobs=of_prompts)

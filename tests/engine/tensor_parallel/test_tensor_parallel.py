@@ -78,6 +78,17 @@ def test_they_sample_alike(llm: LLM, pair: LLM) -> None:
     assert tokens(generate(pair, **drawn)) == tokens(generate(llm, **drawn))
 
 
+def test_without_a_seed_they_sample_with_the_seed_of_the_engine() -> None:
+    shapes = [(20, 12), (40, 12)]
+    alone = tokens(generate(LLM("tiny-granite", seed=5), shapes, temperature=1.0))
+    assert alone != tokens(generate(LLM("tiny-granite", seed=0), shapes, temperature=1.0))
+    divided = LLM("tiny-granite", tensor_parallel_size=2, seed=5)
+    try:
+        assert tokens(generate(divided, shapes, temperature=1.0)) == alone
+    finally:
+        divided.close()
+
+
 def test_an_engine_thread_drives_them_and_its_end_leaves_them_to_their_owner(llm: LLM, pair: LLM) -> None:
     async def stream(front: AsyncLLM, name: str) -> tuple[int, ...]:
         params = SamplingParams(max_tokens=12, temperature=0, ignore_eos=True, output_kind=RequestOutputKind.FINAL_ONLY)

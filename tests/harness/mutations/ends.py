@@ -8,13 +8,15 @@ import pytest
 
 from engine.entrypoints import async_llm, prompts
 from engine.entrypoints.prompts import Admitted
-from engine.entrypoints.validation import admit
+from engine.entrypoints.validation import admit, admit_unpadded
 from engine.request import FinishReason, Request, SamplingParams
 from engine.scheduling.chunked.scheduler import ChunkedScheduler
+from engine.scheduling.continuous.scheduler import ContinuousScheduler
+from engine.scheduling.static import StaticScheduler
 from engine.scheduling.token_budget.scheduler import TokenBudgetScheduler
 from engine.sequence import SequenceState
 from engine.tokenizer import Tokenizer
-from tests.harness.mutations.registry import end_mutation
+from tests.harness.mutations.registry import budget_output_mutation, end_mutation
 
 
 def change_params(patch: pytest.MonkeyPatch, change: Callable[[SamplingParams], SamplingParams]) -> None:
@@ -183,3 +185,29 @@ def take_seed_zero_of_several_samples_for_none(patch: pytest.MonkeyPatch) -> Non
         return made(request_id, Admitted(token_ids, replace(params, seed=None) if several_of_zero else params))
 
     patch.setattr(async_llm, "requests_for", falsy)
+
+
+@end_mutation("a-stop-string-ends-one-token-before-min-tokens", "the engine generated 8 tokens, Hugging Face 12")
+def find_a_stop_string_of_the_token_before_again(patch: pytest.MonkeyPatch) -> None:
+    def found(self: SequenceState, token_id: int) -> tuple[int, str] | None:
+        if self._stream is None:
+            return None
+        added = self._stream.push(token_id)
+        text = self._stream.text
+        begins = [(text.find(stop, max(0, len(text) - len(added) - len(stop))), stop) for stop in self.params.stop]
+        return min([(at, stop) for at, stop in begins if at >= 0], default=None)
+
+    patch.setattr(SequenceState, "_stop_string", found)
+
+
+@end_mutation("a-static-batch-is-aborted-and-the-next-starts", "no request ran, although running was none")
+def let_a_static_batch_outlive_the_abort_of_its_requests(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(StaticScheduler, "abort", ContinuousScheduler.abort)
+
+
+@budget_output_mutation("a-prompt-as-long-as-the-context-is-refused", "expected an error")
+def accept_a_prompt_that_fills_the_context(patch: pytest.MonkeyPatch) -> None:
+    def lax(prompt_length: int, params: SamplingParams, max_model_len: int) -> SamplingParams:
+        return admit_unpadded(prompt_length, params, max_model_len + 1)
+
+    patch.setattr(prompts, "admit_unpadded", lax)

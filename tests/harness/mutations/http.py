@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from http import HTTPStatus
 from typing import Any
 
 import pytest
@@ -11,9 +12,9 @@ import pytest
 from engine.entrypoints import deltas
 from engine.entrypoints.async_llm import AsyncLLM
 from engine.entrypoints.output_queue import RequestOutputCollector
-from engine.entrypoints.server import chat, completions, errors, forms, sampling
+from engine.entrypoints.server import chat, completions, errors, forms, job, sampling
 from engine.entrypoints.server.completions import CompletionForm
-from engine.entrypoints.server.errors import ApiError
+from engine.entrypoints.server.errors import ApiError, try_again
 from engine.entrypoints.server.job import Fields, Job
 from engine.entrypoints.server.logprob_lists import LogprobLists, TextOffsets
 from engine.entrypoints.server.metrics import Metrics
@@ -217,6 +218,29 @@ def count_prompts_that_are_not_looked_up(patch: pytest.MonkeyPatch) -> None:
         self._queries.inc(len(request.prompt_token_ids))
 
     patch.setattr(Metrics, "queued", all_queued)
+
+
+@http_mutation("a-client-leaves-after-the-first-of-two-answers", "aborted_requests")
+def abort_nothing_if_an_answer_is_complete(patch: pytest.MonkeyPatch) -> None:
+    close = AsyncLLM._close
+
+    def lax(self: AsyncLLM, collector: RequestOutputCollector) -> None:
+        if 0 < collector.unfinished < collector.count:
+            self._open.pop(collector)
+        else:
+            close(self, collector)
+
+    patch.setattr(AsyncLLM, "_close", lax)
+
+
+@http_mutation("more-answers-than-the-queue-ever-holds", "429")
+def tell_the_client_to_try_again_what_never_fits(patch: pytest.MonkeyPatch) -> None:
+    def retry(message: str, *details: Any) -> ApiError:
+        if "accepts at most" in message:
+            return try_again(HTTPStatus.TOO_MANY_REQUESTS, message, "queue_full")
+        return errors.bad_request(message, *details)
+
+    patch.setattr(job, "bad_request", retry)
 
 
 def as_table() -> str:

@@ -1,14 +1,18 @@
-"""Mutations of logprobs of prompts and of golden tokens, each a patch of one function."""
+"""Mutations of logprobs of prompts and streams, and of golden tokens, each a patch of one function."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from torch import Tensor
 
+from engine.entrypoints import async_llm, deltas
+from engine.entrypoints.deltas import DeltaMaker
 from engine.execution import runner
 from engine.model import prompt_scores, sampler
 from engine.model.prompt_scores import PromptLogits
+from engine.request import CompletionOutput
 from engine.scheduling.token_budget.scheduler import TokenBudgetScheduler
 from engine.sequence import SequenceState
 from engine.tensor_parallel.messages import Logits
@@ -104,3 +108,24 @@ def request_no_logits_of_prompts_from_workers(patch: pytest.MonkeyPatch) -> None
         return step_logits(self, plan, token_ids, ())
 
     patch.setattr(Workers, "step_logits", forgetful)
+
+
+@output_mutation("each-kind-of-stream-has-the-logprobs-of-its-prompt", "prompt has 0 logprobs")
+def lose_the_logprobs_of_the_prompt_as_outputs_accumulate(patch: pytest.MonkeyPatch) -> None:
+    join = deltas.merged
+
+    def forgetful(earlier: CompletionOutput, later: CompletionOutput) -> CompletionOutput:
+        return replace(join(earlier, later), prompt_logprobs=later.prompt_logprobs)
+
+    patch.setattr(async_llm, "merged", forgetful)
+
+
+@output_mutation("logprobs-of-a-stream", "logprobs, expected")
+def leave_out_the_logprobs_of_the_last_delta(patch: pytest.MonkeyPatch) -> None:
+    delta = DeltaMaker.delta
+
+    def shortened(self: DeltaMaker, sequence: SequenceState) -> CompletionOutput:
+        made = delta(self, sequence)
+        return replace(made, logprobs=None) if made.finish_reason is not None else made
+
+    patch.setattr(DeltaMaker, "delta", shortened)

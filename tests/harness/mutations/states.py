@@ -274,3 +274,15 @@ def start_no_request_after_the_abort_of_one_that_finished(patch: pytest.MonkeyPa
 
     abort_only(patch, ChunkedScheduler, tells)
     start_no_request_after_an_abort(patch)
+
+
+@chunked_mutation("aborted-after-a-chunk-and-the-next-waits-for-its-turn", "expected a decode of 0")
+def forget_the_last_chunk_when_its_request_is_aborted(patch: pytest.MonkeyPatch) -> None:
+    abort = ChunkedScheduler.abort
+
+    def forgetting(self: ChunkedScheduler, request: str) -> bool:
+        prefilling = self._prefilling is not None and self._prefilling.request_id == request
+        self._ran_a_chunk = self._ran_a_chunk and not prefilling
+        return abort(self, request)
+
+    patch.setattr(ChunkedScheduler, "abort", forgetting)

@@ -7,7 +7,7 @@ import pytest
 from torch import Tensor
 
 from engine.grammars import Grammar, Grammars
-from engine.model import sampler
+from engine.model import logits, sampler
 from engine.model.grammar_masks import constrained
 from engine.model.logits import processed
 from engine.scheduling.chunked.scheduler import ChunkedScheduler
@@ -198,3 +198,8 @@ def start_a_grammar_again_after_a_pause(patch: pytest.MonkeyPatch) -> None:
                 _restart_the_grammar(sequence.tokens)
 
     patch.setattr(ChunkedScheduler, "_pause", forgetful)
+
+
+@output_mutation("the-only-token-that-a-structure-allows-is-a-stop-token", "Hugging Face says")
+def forbid_a_stop_token_where_the_structure_allows_no_other(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(logits, "_forbid_ends", lambda row, sequence: logits._forbid(row, sequence.forbidden_token_ids))

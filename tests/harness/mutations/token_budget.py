@@ -1,5 +1,6 @@
 """Mutations of the token-budget scheduler, each a patch of one function: order, budget, blocks, preemption, ends."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -333,3 +334,45 @@ def leave_an_aborted_request_in_the_queue_for_a_step(patch: pytest.MonkeyPatch) 
 
     patch.setattr(TokenBudgetScheduler, "abort", aborted)
     patch.setattr(TokenBudgetScheduler, "plan", planned)
+
+
+@budget_mutation("a-whole-prompt-exceeds-the-budget-and-its-threshold-does-not", "scheduled")
+def let_a_whole_prompt_wait_although_its_threshold_fits(patch: pytest.MonkeyPatch) -> None:
+    admit, fits = TokenBudgetScheduler._admit, TokenBudgetScheduler._fits
+    drafts: list[Any] = []
+
+    def remembering(self: TokenBudgetScheduler, draft: Any) -> None:
+        drafts.append(draft)
+        admit(self, draft)
+
+    def whole(self: TokenBudgetScheduler, sequence: Any, found: tuple[int, ...]) -> bool:
+        rest = sequence.length - len(found) * self.options.block_size
+        return fits(self, sequence, found) and (self.options.enable_chunked_prefill or rest <= drafts[-1].budget)
+
+    patch.setattr(TokenBudgetScheduler, "_admit", remembering)
+    patch.setattr(TokenBudgetScheduler, "_fits", whole)
+
+
+def leave_without_an_empty_step(patch: pytest.MonkeyPatch, is_last: Callable[[TokenBudgetScheduler], bool]) -> None:
+    """After the abort of a waiting request for which ``is_last`` is true, forget that a request has left."""
+    abort = TokenBudgetScheduler.abort
+
+    def leaving(self: TokenBudgetScheduler, request_id: str) -> bool:
+        is_waiting, last = any(s.request_id == request_id for s in self._waiting), is_last(self)
+        found = abort(self, request_id)
+        self._request_left = self._request_left and not (is_waiting and last)
+        return found
+
+    patch.setattr(TokenBudgetScheduler, "abort", leaving)
+
+
+@budget_mutation("the-only-request-is-aborted-before-any-step", "step 1 is missing: the engine has no more work")
+def run_no_empty_step_after_the_abort_of_the_only_request(patch: pytest.MonkeyPatch) -> None:
+    leave_without_an_empty_step(patch, lambda self: not self._running and not self._request_left)
+
+
+@budget_mutation(
+    "the-running-one-and-the-waiting-one-are-aborted-together", "step 5 is missing: the engine has no more"
+)
+def forget_the_running_one_that_was_aborted_before_a_waiting_one(patch: pytest.MonkeyPatch) -> None:
+    leave_without_an_empty_step(patch, lambda self: self._request_left)

@@ -213,7 +213,7 @@ async def batch_fills_up_and_no_more(context: CaseContext, batch: int = 2, clien
     """Check that at most ``batch`` requests run at the same time, and that the others wait and run later."""
     opened = [await _connected(context) for _ in range(clients)]
     for _, writer in opened:
-        writer.write(_streaming(300))
+        writer.write(_streaming(440))  # As long as the context allows, so that a busy machine sees them run.
         await writer.drain()
     await _until(context, Wait(running=batch))
     state = await context.client.state()

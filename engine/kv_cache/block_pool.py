@@ -22,8 +22,8 @@ class UnschedulableRequestError(OutOfBlocksError):
 class BlockPool:
     """A pool of the blocks 1 to ``available``, which are allocated in the order in which they were freed.
 
-    A holder is the id of a request that holds blocks. Its reservation is the maximum number of its blocks. The sum of
-    all reservations never exceeds ``available``, so ``allocate`` within a reservation cannot fail.
+    A request is named by its id. Its reservation is the maximum number of its blocks. The sum of all reservations never
+    exceeds ``available``, so ``allocate`` within a reservation cannot fail.
     """
 
     def __init__(self, available: int) -> None:
@@ -43,62 +43,63 @@ class BlockPool:
         """Return ``available`` minus the sum of all reservations."""
         return self.available - self.reserved_total
 
-    def held(self, holder: str) -> tuple[int, ...]:
-        """Return the ids of the blocks of ``holder``, oldest first."""
-        return tuple(self._held[holder])
+    def held(self, request_id: str) -> tuple[int, ...]:
+        """Return the ids of the blocks of a request, oldest first."""
+        return tuple(self._held[request_id])
 
-    def reserve(self, holder: str, blocks: int) -> None:
-        """Reserve ``blocks`` blocks for a new holder.
+    def reserve(self, request_id: str, blocks: int) -> None:
+        """Reserve ``blocks`` blocks for a new request.
 
         Raises OutOfBlocksError if fewer blocks are unreserved.
         """
         if blocks > self.unreserved:
             raise OutOfBlocksError(
-                f"request {holder} needs up to {blocks} blocks, "
+                f"request {request_id} needs up to {blocks} blocks, "
                 f"but only {self.unreserved} of {self.available} blocks are not reserved for other requests"
             )
-        self._reserved[holder] = blocks
-        self._held[holder] = []
+        self._reserved[request_id] = blocks
+        self._held[request_id] = []
         self.reserved_total += blocks
 
-    def allocate(self, holder: str, blocks: int) -> None:
-        """Allocate ``blocks`` more blocks to a holder.
+    def allocate(self, request_id: str, blocks: int) -> None:
+        """Allocate ``blocks`` more blocks to a request.
 
-        Raises OutOfBlocksError if the holder would then have more blocks than its reservation.
+        Raises OutOfBlocksError if the request would then have more blocks than its reservation.
         """
-        held = self._held[holder]
-        if len(held) + blocks > self._reserved[holder]:
+        held = self._held[request_id]
+        if len(held) + blocks > self._reserved[request_id]:
             raise OutOfBlocksError(
-                f"request {holder} holds {len(held)} blocks and needs {blocks} more, "
-                f"but only {self._reserved[holder]} blocks in total were reserved for it"
+                f"request {request_id} holds {len(held)} blocks and needs {blocks} more, "
+                f"but only {self._reserved[request_id]} blocks in total were reserved for it"
             )
         held += [self._free.popleft() for _ in range(blocks)]
 
-    def free(self, holder: str) -> None:
-        """Free the blocks and the reservation of a holder."""
-        self._free.extend(self._held.pop(holder))
-        self.reserved_total -= self._reserved.pop(holder)
+    def free(self, request_id: str) -> None:
+        """Free the blocks and the reservation of a request."""
+        self._free.extend(self._held.pop(request_id))
+        self.reserved_total -= self._reserved.pop(request_id)
 
     def check_integrity(self) -> None:
         """Raise AssertionError unless the pool is consistent.
 
-        Every block must be free or have one holder, and no holder may have more blocks than its reservation.
+        Every block must be free or held by one request, and no request may have more blocks than its reservation.
         """
         everywhere = [*self._free, *_flatten(self._held.values())]
         if sorted(everywhere) != list(range(1, self.available + 1)):
             raise AssertionError(
                 f"not every block from 1 to {self.available} is exactly once free or held: "
-                f"free blocks {list(self._free)}, blocks by holder {self._held}"
+                f"free blocks {list(self._free)}, blocks by request {self._held}"
             )
         if self.reserved_total != sum(self._reserved.values()) or self.unreserved < 0:
             raise AssertionError(
                 f"reserved_total is {self.reserved_total} of {self.available} blocks, "
                 f"but the reservations are {self._reserved}"
             )
-        for holder, blocks in self._held.items():
-            if len(blocks) > self._reserved[holder]:
+        for request_id, blocks in self._held.items():
+            if len(blocks) > self._reserved[request_id]:
                 raise AssertionError(
-                    f"request {holder} holds {len(blocks)} blocks, but its reservation is {self._reserved[holder]}"
+                    f"request {request_id} holds {len(blocks)} blocks, "
+                    f"but its reservation is {self._reserved[request_id]}"
                 )
 
 

@@ -1,8 +1,7 @@
 """The block pool of the chunked scheduler: shared blocks with reservations. Pure bookkeeping, no tensors.
 
-The pool differs from ``BlockPool`` in three ways. A block may have several holders. A freed block keeps its content
-until it is allocated again. A reservation counts only the blocks that its holder may still take, not those that the
-holder has.
+The pool differs from ``BlockPool`` in three ways. Several requests may hold a block. A freed block keeps its content until
+it is allocated again. A reservation counts only the blocks that the request may still take, not those that it has.
 """
 
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from engine.kv_cache.shared_pool import SharedPool
 
 
 class PrefixPool(SharedPool):
-    """A SharedPool in which each holder has a reservation: the number of blocks that the holder may still take.
+    """A SharedPool in which each request has a reservation: the number of blocks that it may still take.
 
     With ``enable_prefix_caching``, a freed block without a content key goes to the front of the free queue, because it
     cannot be found again, and a block with a key goes to the end. Without ``enable_prefix_caching``, every freed block
@@ -29,41 +28,42 @@ class PrefixPool(SharedPool):
         """Return the number of free blocks minus the sum of all reservations."""
         return len(self._free) - self.reserved_total
 
-    def open(self, holder: str, found: Sequence[int], blocks: int) -> None:
-        """Add a holder that needs up to ``blocks`` blocks. It shares the blocks ``found``; the others are reserved.
+    def open(self, request_id: str, found: Sequence[int], blocks: int) -> None:
+        """Add a request that needs up to ``blocks`` blocks. It shares the blocks ``found``; the others are reserved.
 
         Raises OutOfBlocksError if too few free blocks are unreserved.
         """
         needed = self.worst_case(blocks, found)
         if needed > self.unreserved:
             raise OutOfBlocksError(
-                f"request {holder} needs up to {needed} free blocks, "
+                f"request {request_id} needs up to {needed} free blocks, "
                 f"but only {self.unreserved} of {self.available} blocks are free and not reserved for other requests"
             )
-        self.share(holder, found)
-        self._reserved[holder] = blocks - len(found)
+        self.share(request_id, found)
+        self._reserved[request_id] = blocks - len(found)
         self.reserved_total += blocks - len(found)
 
-    def take(self, holder: str, blocks: int) -> None:
-        """Allocate ``blocks`` more blocks to a holder, and reduce its reservation by ``blocks``.
+    def take(self, request_id: str, blocks: int) -> None:
+        """Allocate ``blocks`` more blocks to a request, and reduce its reservation by ``blocks``.
 
         Raises OutOfBlocksError if ``blocks`` exceeds the reservation.
         """
-        if blocks > self._reserved[holder]:
+        if blocks > self._reserved[request_id]:
             raise OutOfBlocksError(
-                f"request {holder} needs {blocks} more blocks, but only {self._reserved[holder]} are reserved for it"
+                f"request {request_id} needs {blocks} more blocks, "
+                f"but only {self._reserved[request_id]} are reserved for it"
             )
-        super().take(holder, blocks)
-        self._reserved[holder] -= blocks
+        super().take(request_id, blocks)
+        self._reserved[request_id] -= blocks
         self.reserved_total -= blocks
 
-    def free(self, holder: str) -> None:
-        """Remove a holder with its reservation, and free the blocks that no other request holds, last block first.
+    def free(self, request_id: str) -> None:
+        """Remove a request with its reservation, and free the blocks that no other request holds, last block first.
 
         Freed blocks with a content key can still be found.
         """
-        super().free(holder)
-        self.reserved_total -= self._reserved.pop(holder)
+        super().free(request_id)
+        self.reserved_total -= self._reserved.pop(request_id)
 
     def check_integrity(self) -> None:
         """Raise AssertionError unless blocks, their requests, reservations and content keys are consistent."""

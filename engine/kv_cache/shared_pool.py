@@ -15,9 +15,8 @@ from engine.kv_cache.block_pool import OutOfBlocksError
 class SharedPool:
     """A pool of the blocks 1 to ``available``, which are allocated from the front of a queue of free blocks.
 
-    A holder is the id of a request that holds blocks; a block may have several holders. A block that is registered
-    under a content key can be found by that key, until it is allocated again. A freed block with a key goes to the end
-    of the queue. A freed block without a key goes to the front with ``keyless_first``, else to the end
+    A request is named by its id; a block may be held by several requests. A block that is registered under a content
+    key can be found by that key, until it is allocated again. A freed block with a key goes to the end of the queue. A freed block without a key goes to the front with ``keyless_first``, else to the end
     (docs/scheduling-rules-token-budget.md, "TB-FREE").
     """
 
@@ -32,7 +31,7 @@ class SharedPool:
 
     @property
     def used_total(self) -> int:
-        """Return the number of blocks that have a holder; a shared block counts once."""
+        """Return the number of blocks that requests hold; a shared block counts once."""
         return self.available - len(self._free)
 
     @property
@@ -45,9 +44,9 @@ class SharedPool:
         """Return the free blocks in the order in which they will be allocated."""
         return tuple(self._free)
 
-    def held(self, holder: str) -> tuple[int, ...]:
-        """Return the ids of the blocks of ``holder``, in the order of its tokens."""
-        return tuple(self._held[holder])
+    def held(self, request_id: str) -> tuple[int, ...]:
+        """Return the ids of the blocks of a request, in the order of its tokens."""
+        return tuple(self._held[request_id])
 
     def in_use(self, block: int) -> bool:
         """Return whether any request holds the block."""
@@ -73,24 +72,26 @@ class SharedPool:
         """
         return blocks - sum(map(self.in_use, found))
 
-    def share(self, holder: str, found: Sequence[int]) -> None:
-        """Add a holder that shares the blocks ``found``. Those of them that are free leave the free queue."""
+    def share(self, request_id: str, found: Sequence[int]) -> None:
+        """Add a request that shares the blocks ``found``. Those of them that are free leave the free queue."""
         for block in found:
             self._free.pop(block, None)
         self._holders.update(found)
-        self._held[holder] = list(found)
+        self._held[request_id] = list(found)
 
-    def take(self, holder: str, blocks: int) -> None:
-        """Allocate ``blocks`` more blocks to a holder. The allocated blocks lose their content keys.
+    def take(self, request_id: str, blocks: int) -> None:
+        """Allocate ``blocks`` more blocks to a request. The allocated blocks lose their content keys.
 
         Raises OutOfBlocksError, and allocates nothing, if fewer blocks are free.
         """
         if blocks > len(self._free):
-            raise OutOfBlocksError(f"request {holder} needs {blocks} more blocks, but only {len(self._free)} are free")
+            raise OutOfBlocksError(
+                f"request {request_id} needs {blocks} more blocks, but only {len(self._free)} are free"
+            )
         for _ in range(blocks):
             block, _ = self._free.popitem(last=False)
             self._forget(block)
-            self._held[holder].append(block)
+            self._held[request_id].append(block)
             self._holders[block] = 1
 
     def name(self, block: int, key: ContentKey) -> None:
@@ -99,13 +100,13 @@ class SharedPool:
             self._key_of[block] = key
             self._blocks_of.setdefault(key, deque()).append(block)
 
-    def free(self, holder: str) -> None:
-        """Remove a holder, and free the blocks that no other request holds, last block first.
+    def free(self, request_id: str) -> None:
+        """Remove a request, and free the blocks that no other request holds, last block first.
 
         Freed blocks with a content key can still be found.
         """
         keyless = []
-        for block in reversed(self._held.pop(holder)):
+        for block in reversed(self._held.pop(request_id)):
             self._holders[block] -= 1
             if self._holders[block]:
                 continue
@@ -121,16 +122,16 @@ class SharedPool:
         counted = Counter(chain.from_iterable(self._held.values()))
         if counted != self._holders:
             raise AssertionError(
-                f"the pool counts {dict(self._holders)} holders by block, but the block tables have {dict(counted)}"
+                f"the pool counts {dict(self._holders)} requests by block, but the block tables have {dict(counted)}"
             )
         if sorted([*self._free, *counted]) != list(range(1, self.available + 1)):
             raise AssertionError(
                 f"not every block from 1 to {self.available} is either free or held: "
-                f"free blocks {list(self._free)}, blocks by holder {self._held}"
+                f"free blocks {list(self._free)}, blocks by request {self._held}"
             )
-        for holder, blocks in self._held.items():
+        for request_id, blocks in self._held.items():
             if len(set(blocks)) != len(blocks):
-                raise AssertionError(f"request {holder} has a block twice in its block table: {blocks}")
+                raise AssertionError(f"request {request_id} has a block twice in its block table: {blocks}")
         found = [(block, key) for key, blocks in self._blocks_of.items() for block in blocks]
         if sorted(found) != sorted(self._key_of.items()):
             raise AssertionError(

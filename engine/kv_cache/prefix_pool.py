@@ -1,7 +1,8 @@
 """The block pool of the chunked scheduler: shared blocks with reservations. Pure bookkeeping, no tensors.
 
-The pool differs from ``BlockPool`` in three ways. Several requests may hold a block. A freed block keeps its content until
-it is allocated again. A reservation counts only the blocks that the request may still take, not those that it has.
+The pool differs from ``BlockPool`` in three ways. Several requests may hold a block. A freed block keeps its content
+until it is allocated again. A reservation counts only the blocks that the request may still take, not those that it
+has.
 """
 
 from collections.abc import Sequence

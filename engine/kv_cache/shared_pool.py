@@ -17,8 +17,9 @@ class SharedPool:
 
     A request is named by its id; a block may be held by several requests. A block that is registered under a content
     key can be found by that key, until it is allocated again. A freed block with a key goes to the end of the queue. A
-    freed block without a key goes to the front with ``keyless_first``, else to the end (docs/scheduling-rules-token-
-    budget.md, "TB-FREE").
+    freed block without a key goes to the front with ``keyless_first``, else to the end.
+
+    Source: docs/scheduling-rules-token-budget.md, "TB-FREE".
     """
 
     def __init__(self, available: int, *, keyless_first: bool) -> None:

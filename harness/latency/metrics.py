@@ -1,4 +1,4 @@
-"""The metrics of latency, and the distribution of each over the requests of a configuration."""
+"""The metrics of latency, and the distribution of their values over all requests of a configuration."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -34,7 +34,10 @@ class DanglingLink(pytest.File):
 
 
 class Links:
-    """A pytest plugin in every process that collects tests: skips loops of links, and reports dangling links."""
+    """A pytest plugin in every process that collects tests: reports symbolic links without a target.
+
+    It does not follow a symbolic link to a folder above the link.
+    """
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_ignore_collect(self, collection_path: Path) -> bool | None:

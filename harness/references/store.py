@@ -97,7 +97,7 @@ class Oracle:
         """Run the reference model on tokens that an engine generated, and return their logprobs.
 
         ``structure`` is the constraint that the tokens must satisfy. Raises ReferenceMissingError if ``may_compute`` is
-        False, because no file can have an engine's own tokens.
+        False, because files of references have the reference's own tokens only.
         """
         if not self.may_compute:
             what = "the engine's tokens differ from the reference's, so Hugging Face must compute their logprobs"

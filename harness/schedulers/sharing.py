@@ -32,9 +32,10 @@ class SharingRequest:
 
 
 def as_requests(case_id: str, requests: Sequence[SharingRequest]) -> tuple[Request, ...]:
-    """Return the requests in the form of suites.
+    """Return the requests as the ``Request`` objects of a suite.
 
-    A request whose generated tokens are repeated in the prompts of other requests has them as ``simulated_tokens``.
+    If a later prompt repeats generated tokens of a request, these tokens must be known in advance. They are chosen at
+    random here, and are the ``simulated_tokens`` of the request.
     """
     # Each part of a prompt is (seed of the random tokens, number of tokens).
     parts: list[list[tuple[str, int]]] = []

@@ -122,7 +122,7 @@ def _add_models(app: FastAPI, service: Service) -> None:
 
     @app.get("/v1/models/{name:path}", responses=_ERRORS)
     async def get_model(name: str) -> ModelCard:
-        """Return the model that this server has. Any other name gets status 404."""
+        """Return the model that this server serves. Any other name gets status 404."""
         service.check_model(name)
         return card()
 

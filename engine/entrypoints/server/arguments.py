@@ -16,7 +16,7 @@ from engine.flags import add_scheduler_flags, not_negative, positive, scheduler_
 API_KEY = "SPYRE_CB_API_KEY"
 
 ADMIN_TOKEN = "SPYRE_CB_ADMIN_TOKEN"
-"""Environment variable with the token that enables the administrative call (admin.py)."""
+"""Environment variable with the bearer token of ``POST /admin/limits`` (admin.py). Without it, the call is off."""
 
 PROGRAM = "SPYRE_CB_PROG"
 """Environment variable with the program name for messages; commands that start the server set it."""

@@ -30,7 +30,10 @@ By default, OpenBLAS starts threads when numpy is imported, and a process with s
 
 @dataclass(frozen=True)
 class Files:
-    """The file descriptors that a child gets. If ``stdout`` and ``stderr`` are None, it inherits the terminal."""
+    """The file descriptors that a child gets: ``connection`` for messages, ``stacks`` for the stacks of its threads.
+
+    If ``stdout`` and ``stderr`` are None, the child inherits those of this process.
+    """
 
     connection: int
     stacks: int

@@ -8,7 +8,10 @@ from typing import Any, Literal, TypedDict
 from harness.types import EngineSetup
 
 SERVING = "spyre-cb-serving"
-"""Name of a pytest plugin that is registered only in a child and in the preloaded process."""
+"""Name of a pytest plugin that is registered only in a child, and in the preloaded process from which it is forked.
+
+Other modules look for this plugin to find out whether they run in one of these processes.
+"""
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Serve:
-    """The first message to a fork that becomes a server of the reference engine, with the arguments of the server."""
+    """The first message to a fork that is to run a server of the reference engine, with the server's arguments."""
 
     argv: tuple[str, ...]
 

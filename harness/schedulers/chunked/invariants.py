@@ -39,7 +39,7 @@ RULES = {
     "paused",
     "interleave": f'{DOC} "May prefill": with interleaving, no chunk runs right after another while any request '
     "decodes",
-    "queue": f'{DOC} "Candidates": first in, first out, and never two prefills at the same time',
+    "queue": f'{DOC} "Waiting requests": first in, first out, and never two prefills at the same time',
     "chunks": f'{DOC} "Chunks" and "Prefix caching": every chunk of a prompt runs once, except those entirely hit',
     "end": f'{DOC} "Steps": every request finishes exactly once: with its last token, or when it fills the context',
     "abort": f'{DOC} "Aborts": an aborted request leaves immediately and gets no further token',

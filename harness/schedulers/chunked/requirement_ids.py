@@ -5,7 +5,7 @@ from harness.types import Verdict
 
 BY_HEADING = {
     "Chunks": ("CP-CHUNK-01",),
-    "Candidates": ("CP-QUEUE-01", "CP-BLOCK-01"),
+    "Waiting requests": ("CP-QUEUE-01", "CP-BLOCK-01"),
     "Which kind of step": ("CP-KIND-01",),
     "May prefill": ("CP-KIND-03", "CP-INTER-01"),
     "Pausing": ("CP-PAUSE-01",),

@@ -1,7 +1,7 @@
 """The rule for each column of a step table, for error messages, abridged from docs/scheduling-rules-chunked.md."""
 
 _ALWAYS = {
-    "waiting": '"Candidates": first in, first out; a request leaves the queue when its first chunk runs',
+    "waiting": '"Waiting requests": first in, first out; a request leaves the queue when its first chunk runs',
     "paused": '"Pausing": a request is paused if the batch x tkv limit would be exceeded with it; of the paused '
     "requests, the one that has been paused longest is tried first",
     "hits": '"Prefix caching": blocks of the hit that are not computed again; chunks that are entirely hit are '

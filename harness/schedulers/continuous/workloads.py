@@ -39,7 +39,7 @@ class Workload:
         return f"found-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
 
     def as_requests(self) -> tuple[Request, ...]:
-        """Return the requests in the form of suites, with random prompts.
+        """Return the requests as the ``Request`` objects of a suite, with random prompts.
 
         Requests that end before ``max_tokens`` have a stop token.
         """

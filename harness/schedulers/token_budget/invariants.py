@@ -188,7 +188,7 @@ class _Watch:
             self.computed[request] = self.computed.get(request, 0) + tokens
             done, length = self.computed[request], self._length(request)
             if done > length:
-                what = f"{done} tokens of request {request} are computed, but it has {length}"
+                what = f"{done} tokens of request {request} are computed, but it has only {length} tokens"
                 yield Broken(step.step, what, "lost")
             elif done == length:
                 caught_up.append(request)

@@ -61,9 +61,9 @@ class TokenBudgetWorkload:
         return EngineSetup(model, "eager", 1, CONTEXT, BATCH, None, self.scheduler, self.options)
 
     def as_requests(self) -> tuple[Request, ...]:
-        """Return the requests in the form of suites.
+        """Return the requests as the ``Request`` objects of a suite.
 
-        A request whose generated tokens are repeated in the prompts of other requests has them as ``simulated_tokens``.
+        A request whose generated tokens are repeated in later prompts has these tokens in ``simulated_tokens``.
         """
         return self._requests
 

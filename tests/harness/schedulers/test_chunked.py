@@ -139,7 +139,7 @@ def test_the_page_shows_the_columns_of_the_scheduler(ran: tuple[Run, list[Reques
     [
         (lambda row: row.hits, {"tkv": 0, "used": 9, "reserved": 9, "hits": ()}, '"Prefix caching"'),
         (lambda row: row.paused, {"tkv": 0, "running": (0, 1, 2), "paused": ()}, '"Pausing"'),
-        (lambda row: row.waiting and row.step, {"waiting": (), "used": 9, "reserved": 9}, '"Candidates"'),
+        (lambda row: row.waiting and row.step, {"waiting": (), "used": 9, "reserved": 9}, '"Waiting requests"'),
     ],
     ids=["hits", "paused", "waiting"],
 )

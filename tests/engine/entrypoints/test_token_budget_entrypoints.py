@@ -97,10 +97,14 @@ def complete(server: Server, prompt: tuple[int, ...], max_tokens: int) -> httpx2
 
 
 def test_server(server: Server, expected: list[tuple[int, ...]]) -> None:
-    with ThreadPoolExecutor(len(SHAPES)) as clients:
-        answers = list(clients.map(complete, [server] * len(SHAPES), PROMPTS, [n for _, n in SHAPES]))
-    assert [tuple(answer.json()["choices"][0]["token_ids"]) for answer in answers] == expected
-    metrics = server.metrics()
+    # A request is preempted only if the requests overlap, and on a busy machine one can end before the next arrives.
+    for _ in range(10):
+        with ThreadPoolExecutor(len(SHAPES)) as clients:
+            answers = list(clients.map(complete, [server] * len(SHAPES), PROMPTS, [n for _, n in SHAPES]))
+        assert [tuple(answer.json()["choices"][0]["token_ids"]) for answer in answers] == expected
+        metrics = server.metrics()
+        if metrics["vllm:num_preemptions_total"]:
+            break
     assert metrics["vllm:num_preemptions_total"] >= 1
     assert metrics['spyre_cb_steps_total{kind="mixed"}'] >= 1
     assert metrics["spyre_cb_blocks_available"] == 5

@@ -117,7 +117,7 @@ def _capabilities(running: RunningServer | None, start: str) -> frozenset[str]:
         return frozenset({HTTP, RESTART, BLOCK_METRICS, PROMPT_LOGPROBS, GOLDEN_TOKENS}) | structured_outputs()
     plugin = find_plugin()
     some = {PROMPT_LOGPROBS, STRUCTURED_OUTPUTS, GOLDEN_TOKENS}
-    return frozenset({HTTP, RESTART}) | (some & (plugin.capabilities if plugin else set()))
+    return frozenset({HTTP, RESTART}) | (some & (plugin.able if plugin else set()))
 
 
 class OpenAIHttpDriver:

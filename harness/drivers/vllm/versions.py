@@ -34,4 +34,4 @@ def numbers_of(version: str | None) -> tuple[int, ...]:
 
 def release(number: str | None) -> tuple[int, ...]:
     """Return the first two numbers of a version, such as (0, 27) for ``0.27.1``. Return (0,) if ``number`` is None."""
-    return tuple(map(int, re.findall(r"\d+", number or "0")[:2]))
+    return numbers_of(number)[:2]

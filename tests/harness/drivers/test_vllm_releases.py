@@ -7,6 +7,7 @@ import pytest
 
 from harness.cases.skip_reasons import missing_capability
 from harness.drivers.base import GOLDEN_TOKENS, PAUSING, STEP_TRACE, TOKENS, UnavailableError
+from harness.drivers.openai_http import OpenAIHttpDriver
 from harness.drivers.vllm import VllmDriver, chunked_1, plugins, versions
 from harness.drivers.vllm.api import abort_outputs, eos_token_id, input_processor, set_step, step_of
 from harness.drivers.vllm.chunked_rules import rules_of
@@ -62,10 +63,12 @@ def test_what_a_release_lacks_is_no_capability(installed: dict[str, str]) -> Non
     installed["vllm-spyre"] = "1.1.0"
     assert GOLDEN_TOKENS not in ONE_TKV.able
     assert ONE_TKV.injectors() == []
+    assert GOLDEN_TOKENS not in OpenAIHttpDriver(start="vllm").capabilities
     with pytest.raises(UnavailableError, match=r"1\.1\.0 can't run without its model: it has no injector of golden"):
         VllmDriver(schedule_only=True)
     installed["vllm-spyre"] = "1.2.0"
     assert GOLDEN_TOKENS in ONE_TKV.able
+    assert GOLDEN_TOKENS in OpenAIHttpDriver(start="vllm").capabilities
     installed["sendnn-inference"] = "2.3.1"
     assert PAUSING not in CHUNKED.able
     installed["sendnn-inference"] = "2.4.0"

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from harness.suites.prompts import Vocabulary, request_spec
-from harness.suites.schema import BehaviourCase, Call, Case, Chat, OutputCase, Request, StepsCase
+from harness.suites.schema import BehaviourCase, Call, Case, Chat, OutputCase, StepsCase
 from harness.suites.schema.structured import StructuredOutputs
 from harness.types import RequestSpec
 
@@ -46,17 +46,17 @@ def specs_with_reference(case: Case, vocabulary: Vocabulary) -> Iterator[Request
             yield chat_spec(action.chat, vocabulary)
         for call in action.calls:
             if action.compared:
-                yield with_echoed_logprobs(request_spec(call, case.id, position, vocabulary).truncated(), call)
+                spec = request_spec(call, case.id, position, vocabulary)
+                yield with_echoed_logprobs(spec, call.logprobs) if isinstance(call, Call) and call.echo else spec
             position += action.flood.clients if action.flood is not None else 1
 
 
-def with_echoed_logprobs(spec: RequestSpec, call: Request) -> RequestSpec:
-    """Return the request for which the reference of an answer is computed.
+def with_echoed_logprobs(spec: RequestSpec, logprobs: int | None) -> RequestSpec:
+    """Return the request for which the reference of an answer with ``echo`` is computed.
 
-    If the answer echoes the prompt with logprobs, the reference needs the logprobs of the prompt's tokens as well.
+    If the answer has logprobs, the reference needs those of the prompt's tokens as well.
     """
-    echoed = isinstance(call, Call) and call.echo and call.logprobs is not None
-    return replace(spec, prompt_logprobs=call.logprobs) if echoed else spec
+    return spec if logprobs is None else replace(spec, prompt_logprobs=logprobs)
 
 
 def has_reference(case: Case) -> bool:

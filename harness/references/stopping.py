@@ -12,8 +12,10 @@ UNFINISHED_CHARACTER = "\N{REPLACEMENT CHARACTER}"
 def wanted_for(request: RequestSpec, vocabulary: Vocabulary) -> Wanted:
     """Return what to compute as the reference of a request: a greedy continuation of ``max_tokens`` tokens.
 
-    The continuation does not end at stop conditions. ``ended`` cuts it where one of them ends the request.
+    The prompt is truncated as the request wants. The continuation does not end at stop conditions. ``ended`` cuts it
+    where one of them ends the request.
     """
+    request = request.truncated()
     return Wanted(
         request.prompt_token_ids,
         request.max_tokens,
@@ -30,7 +32,7 @@ def prompt_wanted_for(request: RequestSpec) -> Wanted | None:
 
     Return None if the request asks for no logprobs of its prompt, or if the prompt is a single token, which has none.
     """
-    prompt = request.prompt_token_ids
+    prompt = request.truncated().prompt_token_ids
     if request.prompt_logprobs is None or len(prompt) == 1:
         return None
     return Wanted(prompt[:1], len(prompt) - 1, top=max(TOP, request.prompt_logprobs), given=prompt[1:])

@@ -8,7 +8,7 @@ from itertools import count
 from harness.cases.behaviour.outcome import ExpectedAnswer
 from harness.cases.behaviour.perform import perform
 from harness.cases.behaviour.steps import Watched, check_generate, labelled
-from harness.cases.compared import chat_spec
+from harness.cases.compared import chat_spec, with_echoed_logprobs
 from harness.cases.test import Test
 from harness.checks.output.policies import DEFAULT_BOUNDS, precision_of
 from harness.drivers.client import Client, ClientRequest
@@ -38,7 +38,7 @@ def run_behaviour(test: Test, client: Client, watched: Watched | None = None) ->
         position = next(numbers)
         spec = request_spec(request, case.id, position, vocabulary)
         if request.golden:
-            [reference] = test.oracle.references(checkpoint, [wanted_for(spec.truncated(), vocabulary)], file)
+            [reference] = test.oracle.references(checkpoint, [wanted_for(spec, vocabulary)], file)
             spec = replace(spec, golden_token_ids=ended(reference, spec, vocabulary).token_ids)
         return ClientRequest(f"{case.id}-{position}", spec)
 
@@ -47,7 +47,7 @@ def run_behaviour(test: Test, client: Client, watched: Watched | None = None) ->
 
     def expected_answers(requests: Sequence[ClientRequest]) -> list[ExpectedAnswer]:
         answers = [request for request in requests for _ in range(request.n)]
-        wanted = widened([wanted_for(request.spec.truncated(), vocabulary) for request in answers])
+        wanted = widened([wanted_for(request.spec, vocabulary) for request in answers])
         found = test.oracle.references(checkpoint, wanted, file)
         prompts = [prompt_wanted_for(_compared(request)) for request in answers]
         scored = iter(test.oracle.references(checkpoint, widened([each for each in prompts if each]), file))
@@ -69,12 +69,8 @@ def run_behaviour(test: Test, client: Client, watched: Watched | None = None) ->
 
 
 def _compared(request: ClientRequest) -> RequestSpec:
-    """Return the request for which the reference of an answer is computed.
-
-    If the answer echoes the prompt with logprobs, the reference needs the logprobs of the prompt's tokens as well.
-    """
-    spec = request.spec.truncated()
-    return replace(spec, prompt_logprobs=request.logprobs) if request.echo else spec
+    """Return the request for which the reference of an answer is computed."""
+    return with_echoed_logprobs(request.spec, request.logprobs) if request.echo else request.spec
 
 
 def expected_answer(

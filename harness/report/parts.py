@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from harness.report.outcomes import Record, named
-from harness.report.plan import Missing, plan_from
+from harness.report.plan import Missing
 from harness.report.reading import Recorded, ResultsError
 from harness.report.same_run import difference
 
@@ -21,8 +21,8 @@ def missing_tests(runs: Sequence[Recorded]) -> tuple[Missing, ...]:
     """
     parts = sorted((run for run in runs if run.header.get("shard")), key=lambda run: run.part)
     whole = [run for run in runs if not run.header.get("shard") and run.lacking]
-    names = (f"{run.path}: the run" if len(runs) > 1 else "the run" for run in whole)
-    alone = [Missing(f"{name} {_why(run)}", run.lacking) for name, run in zip(names, whole, strict=True)]
+    prefix = "{}: the run" if len(runs) > 1 else "the run"
+    alone = [Missing(f"{prefix.format(run.path)} {_why(run)}", run.lacking) for run in whole]
     return (*alone, *_of_parts(parts)) if parts else tuple(alone)
 
 
@@ -38,7 +38,7 @@ def absent(run: Recorded) -> list[Record]:
 def _of_parts(runs: Sequence[Recorded]) -> Iterator[Missing]:
     """Yield the tests without a result of each part. ``runs`` are parts of one run, sorted by number."""
     of = _checked(runs)
-    plan = next(filter(None, (plan_from(run.header) for run in runs)), None)
+    plan = next(filter(None, (run.plan for run in runs)), None)
     by_part = {run.part: run for run in runs}
     for number in range(1, of + 1):
         run, name = by_part.get(number), f"part {number} of {of}"
@@ -47,8 +47,7 @@ def _of_parts(runs: Sequence[Recorded]) -> Iterator[Missing]:
             if tests != ():
                 yield Missing(f"{name} never reported", tests)
             continue
-        there = {str(result["test"]) for result in run.results}
-        lacking = None if tests is None else tuple(test for test in tests if test not in there)
+        lacking = None if tests is None else run.without_result(tests)
         if lacking or (lacking is None and run.footer is None):
             yield Missing(f"{name} ({run.path}) {_why(run)}", lacking)
 
@@ -63,7 +62,7 @@ def _why(run: Recorded) -> str:
 def _checked(runs: Sequence[Recorded]) -> int:
     """Return the number of parts. Raises ResultsError if the files are not those of different parts of one run."""
     first, of = runs[0], int(runs[0].header["shard"]["of"])
-    first_planned = next((run for run in runs if plan_from(run.header)), first)
+    first_planned = next((run for run in runs if run.plan), first)
     for before, run in pairwise(runs):
         its = int(run.header["shard"]["of"])
         what = f"one has {of} parts, the other {its}" if its != of else difference(first.header, run.header)

@@ -15,18 +15,14 @@ from harness.utils.text import plural
 
 @dataclass(frozen=True)
 class Plan:
-    """The tests of each part, and the digest of each suite file. A run without ``--cb-shard`` has one part.
-
-    ``parts`` has the tests of each part, and ``suites`` the digest of each suite file. Plans with the same tests in
-    another order are considered equal.
-    """
+    """The tests of each part, and the digest of each suite file. A run without ``--cb-shard`` has one part."""
 
     parts: tuple[tuple[str, ...], ...]
     suites: Mapping[str, str]
 
     @property
     def digest(self) -> str:
-        """Return a string that is the same only for equal plans."""
+        """Return a string that is equal for plans with the same suites, and the same tests in any order."""
         data = [[sorted(part) for part in self.parts], sorted(self.suites.items())]
         return hashlib.sha256(json.dumps(data).encode()).hexdigest()
 

@@ -7,11 +7,12 @@ last line is not a footer but a list of the tests that were running.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from harness.report.lines import FooterLine, HeaderLine, Line, ResultLine, RunningLine, problem_of
 from harness.report.outcomes import Record, named
-from harness.report.plan import Missing, plan_from
+from harness.report.plan import Missing, Plan, plan_from
 from harness.utils.text import plural
 
 FORMAT = 2
@@ -55,12 +56,20 @@ class Recorded:
         shard = self.header.get("shard")
         return int(shard["part"]) if shard else 1
 
-    @property
+    @cached_property
+    def plan(self) -> Plan | None:
+        """The plan of the run, None if the run ended before its tests were collected."""
+        return plan_from(self.header)
+
+    @cached_property
     def lacking(self) -> tuple[str, ...]:
-        """Return the tests of this run's plan that have no result, in the order of the plan."""
-        plan = plan_from(self.header)
-        there = {str(result["test"]) for result in self.results}
-        return tuple(test for test in plan.parts[self.part - 1] if test not in there) if plan else ()
+        """The tests of this run's plan that have no result, in the order of the plan."""
+        return self.without_result(self.plan.parts[self.part - 1]) if self.plan else ()
+
+    def without_result(self, tests: Sequence[str]) -> tuple[str, ...]:
+        """Return those of ``tests`` that have no result in this run."""
+        have_one = {str(result["test"]) for result in self.results}
+        return tuple(test for test in tests if test not in have_one)
 
     @property
     def engine(self) -> str:

@@ -31,14 +31,14 @@ def is_complete(environment: Path, release: Release) -> bool:
     return written.is_file() and written.read_text(encoding="utf-8") == _list(release)
 
 
-def make_room(folder: Path, most: int, wanted: Path) -> list[Path]:
-    """Remove the environments that were used the longest ago, so that ``wanted`` can be one of ``most``.
+def make_room(folder: Path, number: int, wanted: Path) -> list[Path]:
+    """Remove the environments that were used the longest ago, so that ``wanted`` is one of at most ``number``.
 
-    Return the removed ones.
+    Return the folders of the removed environments.
     """
     others = [each for each in folder.iterdir() if each.is_dir() and each != wanted] if folder.is_dir() else []
     others.sort(key=_last_used)
-    gone = others[: max(0, len(others) + 1 - most)]
+    gone = others[: max(0, len(others) + 1 - number)]
     for each in gone:
         shutil.rmtree(each)
     return gone
@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m releases.environments", description="environment of a release")
     parser.add_argument("release", help="such as vllm-spyre==1.4.3")
     parser.add_argument("--folder", type=Path, default=Path(".venv-releases"))
-    parser.add_argument("--most", type=int, default=2, help="number of environments to keep")
+    parser.add_argument("--most", type=int, default=2, help="maximum number of environments to keep")
     given = parser.parse_args(arguments)
     try:
         release = find(given.release)

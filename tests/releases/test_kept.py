@@ -24,7 +24,8 @@ def results(folder: Path, *records: dict[str, Any], engine: str = ENGINE) -> Pat
 
 def record(case: str, outcome: str, headline: str = "12 steps as expected") -> dict[str, Any]:
     verdicts = [{"passed": outcome == "passed", "headline": headline}]
-    return {"suite": "s", "case": case, "outcome": outcome, "requirements": ["R-01"], "verdicts": verdicts}
+    named = {"test": f"s.yaml::{case}[tiny-granite-eager]", "suite": "s", "case": case}
+    return {**named, "outcome": outcome, "seconds": 0.1, "requirements": ["R-01"], "verdicts": verdicts}
 
 
 def test_the_worst_outcome_of_a_case_is_kept_with_its_failure(tmp_path: Path) -> None:
@@ -34,8 +35,8 @@ def test_the_worst_outcome_of_a_case_is_kept_with_its_failure(tmp_path: Path) ->
         record("a", "passed"),
         record("b", "failed", wrong),
         record("b", "passed"),
-        {**record("c", "failed"), "verdicts": None},
-        {**record("d", "skipped"), "verdicts": None},
+        {**record("c", "failed"), "verdicts": []},
+        {**record("d", "skipped"), "verdicts": []},
     )
     kept = read_results([file], "vllm-spyre-1.4.3")
     assert kept.engine == ENGINE

@@ -43,7 +43,7 @@ def test_a_release_is_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        ("vllm-spyre vllm-spyre-1.6.1.txt", "releases.txt:1: vllm-spyre is no package with a version"),
+        ("vllm-spyre vllm-spyre-1.6.1.txt", "releases.txt:1: vllm-spyre is not a package with a version"),
         ("vllm-spyre==1.9.0", "releases.txt:1: a release needs the name of one file in requirements/"),
         ("vllm-spyre==1.9.0 nowhere.txt", "releases.txt:1: a release needs the name of one file in requirements/"),
     ],

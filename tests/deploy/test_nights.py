@@ -89,11 +89,11 @@ KILLER = """\
 import os, signal
 from engine.core import EngineCore
 step = EngineCore.step
-def planted(self):
+def killing(self):
     if "::kills-its-pod" in os.environ.get("PYTEST_CURRENT_TEST", ""):
         os.kill(os.getpid(), signal.SIGKILL)
     return step(self)
-EngineCore.step = planted
+EngineCore.step = killing
 """
 
 
@@ -146,8 +146,8 @@ def test_a_part_with_other_suites_is_refused_and_red(tmp_path: Path) -> None:
     (tmp_path / "suites" / "s0.yaml").write_text(GOOD.replace("suite: mine", "suite: s0") + "# changed\n")
     cluster.index(1, Random(0))
     assert cluster.merge() == 2
-    said = (tmp_path / "log-merge").read_text()
-    assert re.search(r"part-0.jsonl and \S*part-1.jsonl are parts of different runs: the tests differ", said)
+    log = (tmp_path / "log-merge").read_text()
+    assert re.search(r"part-0.jsonl and \S*part-1.jsonl are parts of different runs: the tests differ", log)
 
 
 def test_the_merge_job_waits_until_the_parts_have_ended(tmp_path: Path) -> None:

@@ -1,22 +1,21 @@
-"""Runs of pytest on planted suites that are killed with ``kill -9`` in the middle of a test."""
+"""Runs of pytest on suites with an injected hang that are killed with ``kill -9`` in the middle of a test."""
 
 import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.helpers.pytest_runs import GOOD, WRONG, write
+from tests.helpers.pytest_runs import GOOD, PYTEST, WRONG, variables, write
 
-PLANTED = """\
+INJECTED = """\
 import os, pathlib, time
 from engine.core import EngineCore
 step = EngineCore.step
-def planted(self):
+def injected(self):
     here = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition("::")[2].partition("[")[0]
     with open("ran", "a") as file:
         file.write(here + "\\n")
@@ -24,14 +23,14 @@ def planted(self):
         pathlib.Path("hanging").touch()
         time.sleep(600)
     return step(self)
-EngineCore.step = planted
+EngineCore.step = injected
 """
 OUTCOMES = {"first": "passed", "fails": "failed", "hangs": "passed", "other": "passed", "last": "passed"}
-"""The cases of the planted suites. ``hangs`` hangs until there is a file ``again``."""
+"""The cases of the suites. ``hangs`` hangs until there is a file ``again``."""
 
 
-def planted_suites(folder: Path) -> None:
-    """Write a suite for each planted case, and the conftest.py that lets one hang and lists the cases that ran."""
+def suites_with_a_hang(folder: Path) -> None:
+    """Write a suite for each case, and the conftest.py that lets one hang and lists the cases that ran."""
 
     def one(name: str, text: str) -> str:
         return text.replace("suite: mine", f"suite: {name}").replace("suite: wrong", f"suite: {name}")
@@ -41,16 +40,16 @@ def planted_suites(folder: Path) -> None:
         folder,
         **{f"{i}-{name}": one(name, text).replace("five-lines", name) for i, (name, text) in enumerate(texts.items())},
     )
-    (folder / "conftest.py").write_text(PLANTED, encoding="utf-8")
+    (folder / "conftest.py").write_text(INJECTED, encoding="utf-8")
 
 
 def killed(folder: Path, *arguments: str) -> None:
-    """Run pytest in ``folder``, and kill all its processes while the planted case hangs."""
+    """Run pytest in ``folder``, and kill all its processes while the case hangs."""
     started = start(folder, *arguments)
     until = time.monotonic() + 120
     while not (folder / "hanging").exists():
-        assert started.poll() is None, "pytest ended before the planted case"
-        assert time.monotonic() < until, "the planted case did not run"
+        assert started.poll() is None, "pytest ended before the case that hangs"
+        assert time.monotonic() < until, "the case that hangs did not run"
         time.sleep(0.02)
     time.sleep(0.5)  # Other workers may go on.
     os.killpg(started.pid, signal.SIGKILL)
@@ -59,12 +58,10 @@ def killed(folder: Path, *arguments: str) -> None:
 
 def start(folder: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> "subprocess.Popen[bytes]":
     """Start pytest, without a model, in a process group of its own."""
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:schemathesis", "--cb-simulate"]
-    variables = {name: value for name, value in os.environ.items() if name not in ("CI", "PYTEST_ADDOPTS")}
     return subprocess.Popen(
-        [*command, *arguments],
+        [*PYTEST, "--cb-simulate", *arguments],
         cwd=folder,
-        env={**variables, **(environment or {})},
+        env=variables(**(environment or {})),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,

@@ -36,15 +36,23 @@ cases:
 """
 
 
-def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run pytest in ``folder``; variables set to an empty string are removed from the environment."""
-    variables = {**os.environ, "COLUMNS": "200", **environment}
+# One of the installed plugins takes a second at every start and is not needed here.
+PYTEST = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:schemathesis")
+
+
+def variables(**environment: str) -> dict[str, str]:
+    """Return the environment of a run; variables set to an empty string are removed from it."""
+    found = {**os.environ, "COLUMNS": "200", **environment}
     for name in ("CI", "VLLM_SPYRE_TEST_MODEL_LIST", "PYTEST_ADDOPTS"):
         if not environment.get(name):
-            variables.pop(name, None)
-    # One of the installed plugins takes a second at every start and is not needed here.
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:schemathesis", *arguments]
-    return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, timeout=180)
+            found.pop(name, None)
+    return found
+
+
+def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run pytest in ``folder`` with the environment of ``variables``."""
+    command, env = [*PYTEST, *arguments], variables(**environment)
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=180)
 
 
 def write(folder: Path, **suites: str) -> None:

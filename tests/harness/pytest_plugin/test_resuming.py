@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.report.reading import read_run
-from tests.helpers.killed_runs import OUTCOMES, killed, lines_of, outcomes, planted_suites, ran
+from tests.helpers.killed_runs import OUTCOMES, killed, lines_of, outcomes, ran, suites_with_a_hang
 from tests.helpers.pytest_runs import simulated
 
 MODES = [
@@ -24,7 +24,7 @@ RESUME = ["--cb-results", "r.jsonl", "--cb-resume"]
 
 @pytest.mark.parametrize("mode", MODES, ids=" ".join)
 def test_a_run_that_was_killed_runs_only_what_has_no_result(tmp_path: Path, mode: list[str]) -> None:
-    planted_suites(tmp_path)
+    suites_with_a_hang(tmp_path)
     killed(tmp_path, *mode, *RESUME, ".")
     results = tmp_path / "r.jsonl"
     before = read_run(results)
@@ -62,7 +62,7 @@ def test_a_run_that_was_killed_runs_only_what_has_no_result(tmp_path: Path, mode
 
 
 def test_a_run_of_what_has_passed_passes_and_one_without_a_file_runs_everything(tmp_path: Path) -> None:
-    planted_suites(tmp_path)
+    suites_with_a_hang(tmp_path)
     (tmp_path / "again").touch()
     for count in (4, 0):
         done = simulated(tmp_path, *RESUME, "--deselect", "1-fails.yaml", ".")
@@ -75,8 +75,8 @@ def test_a_run_of_what_has_passed_passes_and_one_without_a_file_runs_everything(
 
 @pytest.fixture
 def ended(tmp_path: Path) -> Path:
-    """Return a folder with a results file of part 1 of 2 of the planted suites."""
-    planted_suites(tmp_path)
+    """Return a folder with a results file of part 1 of 2 of the suites with a hang."""
+    suites_with_a_hang(tmp_path)
     (tmp_path / "again").touch()
     simulated(tmp_path, *RESUME, "--cb-shard=1/2", ".")
     assert outcomes(lines_of(tmp_path / "r.jsonl")) == {"first": "passed", "fails": "failed"}
@@ -128,7 +128,7 @@ def test_a_suite_with_other_limits_is_another_run(ended: Path) -> None:
     ],
 )
 def test_what_cannot_be_resumed_is_one_sentence(tmp_path: Path, arguments: list[str], message: str) -> None:
-    planted_suites(tmp_path)
+    suites_with_a_hang(tmp_path)
     (tmp_path / "old.jsonl").write_text('{"header": 1}\n')
     (tmp_path / "x.txt").write_text("mine\n")
     done = simulated(tmp_path, *arguments, ".")
@@ -161,7 +161,7 @@ def test_the_header_has_the_plan_of_all_parts(ended: Path) -> None:
 
 
 def test_a_pipe_gets_one_header_with_the_plan(tmp_path: Path) -> None:
-    planted_suites(tmp_path)
+    suites_with_a_hang(tmp_path)
     done = simulated(tmp_path, "--cb-results=/dev/stderr", "0-first.yaml")
     header, result, footer = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
     assert header["plan"] == [{"0-first.yaml": ["first[tiny-granite-eager]"]}]
@@ -170,7 +170,7 @@ def test_a_pipe_gets_one_header_with_the_plan(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("mode", [[], ["-n2"]], ids=" ".join)
 def test_a_part_without_tests_passes(tmp_path: Path, mode: list[str]) -> None:
-    planted_suites(tmp_path)
+    suites_with_a_hang(tmp_path)
     arguments = ["--cb-shard=3/3", "--cb-results=r.jsonl", "0-first.yaml"]
     done = simulated(tmp_path, *mode, *arguments)
     assert done.returncode == pytest.ExitCode.OK, done.stdout
@@ -179,7 +179,7 @@ def test_a_part_without_tests_passes(tmp_path: Path, mode: list[str]) -> None:
 
 
 def test_parts_do_not_depend_on_what_failed_last_on_this_machine(tmp_path: Path) -> None:
-    planted_suites(tmp_path)
+    suites_with_a_hang(tmp_path)
     plans = []
     for failed in ([], ["4-last.yaml::last[tiny-granite-eager]"]):
         cache = tmp_path / "cache" / "v" / "cache"

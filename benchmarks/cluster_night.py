@@ -137,12 +137,13 @@ def rows(durations: Nightly) -> Iterator[tuple[int, int, float, float, float]]:
     for cards in CARDS:
         span = simulate([Job(pod.cards, pod.seconds) for pod in pods], cards).wall
         for lost in LOST:
-            took = {True: [0.0], False: [0.0]}
-            for resumes in took:
-                took[resumes] = [
+            resumed, repeated = (
+                median(
                     night(pods, cards, _times(seed, lost, span), random.Random(seed), resumes=resumes) for seed in SEEDS
-                ]
-            yield cards, lost, model(pods, cards, lost) / 3600, median(took[True]) / 3600, median(took[False]) / 3600
+                )
+                for resumes in (True, False)
+            )
+            yield cards, lost, model(pods, cards, lost) / 3600, resumed / 3600, repeated / 3600
 
 
 def _times(seed: int, lost: int, span: float) -> list[float]:

@@ -8,7 +8,7 @@ BACKEND = "VLLM_SPYRE_DYNAMO_BACKEND"
 BATCH_TKV_LIMIT = "VLLM_DT_MAX_BATCH_TKV_LIMIT"
 MAX_THREADS = 1024
 """More threads than this are a typing error; torch would start them all."""
-MOST_DIGITS = 18
+MAX_DIGITS = 18
 """A longer number is a typing error, and Python refuses to convert one of thousands of digits."""
 
 
@@ -43,7 +43,7 @@ def threads(environ: Mapping[str, str]) -> int:
 
 def _whole(name: str, text: str) -> int:
     """Return the positive integer that a variable has. Raises ConfigError."""
-    if not text.isascii() or not text.isdecimal() or len(text) > MOST_DIGITS or int(text) < 1:
-        shown = text if len(text) <= MOST_DIGITS else f"{text[:MOST_DIGITS]}…"
+    if not text.isascii() or not text.isdecimal() or len(text) > MAX_DIGITS or int(text) < 1:
+        shown = text if len(text) <= MAX_DIGITS else f"{text[:MAX_DIGITS]}…"
         raise ConfigError(f"{name} must be a whole number of at least 1, not {shown!r}")
     return int(text)

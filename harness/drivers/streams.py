@@ -9,7 +9,7 @@ from harness.drivers.client import Answer, Choice, StreamChunk
 def assembled(chunks: Iterable[StreamChunk], n: int) -> Answer:
     """Join the chunks of a streamed answer with ``n`` choices, and return the answer.
 
-    Logprobs of the prompt are those of the last chunk that must have them: in a stream of kind ``cumulative`` each
+    Logprobs of the prompt are those of the last chunk that has them: in a stream of kind ``cumulative`` each
     chunk repeats them.
     """
     chunks = list(chunks)

@@ -51,7 +51,7 @@ class SuiteFile(pytest.File):
         tests = self._tests(loaded, settings)
         lint_suite(loaded, registered(self.config.getini("markers")))
         settings.counts[self.nodeid] = Count(len(loaded.suite.cases), len(tests))
-        settings.digests[self.nodeid] = hashlib.sha256(self.path.read_bytes()).hexdigest()[:16]
+        settings.digests[self.nodeid] = hashlib.sha256(loaded.text.encode()).hexdigest()[:16]
         if settings.blessing is not None and not self.config.option.collectonly:
             expected = [(case.id, getattr(case, "expect", None)) for case in loaded.suite.cases]
             golden = {name for name, expect in expected if getattr(expect, "steps", None) == "golden"}

@@ -114,7 +114,11 @@ class ReferenceDriver:
         return cardless and setup.tensor_parallel_size == 1 and threads(os.environ) == 1
 
     def compile_key(self, setup: EngineSetup) -> Hashable:
-        return (setup.model, setup.backend) if self._is_simulated(setup) and self.inheritable(setup) else None
+        if not (self._is_simulated(setup) and self.inheritable(setup)):
+            return None
+        # Engines share the graphs of the steps that they have in common; a static batch has those of `continuous`.
+        steps = "continuous" if setup.scheduler == "static" else setup.scheduler
+        return setup.model, setup.backend, steps
 
     def _is_simulated(self, setup: EngineSetup) -> bool:
         return self.backend_label(setup.backend) != setup.backend

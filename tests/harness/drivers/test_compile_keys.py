@@ -1,0 +1,31 @@
+"""Which engines of the reference driver inherit each other's graphs under ``--cb-isolation=engine``."""
+
+from itertools import product
+
+import pytest
+
+from engine.config import EngineConfig
+from engine.execution.warm_up import PLANS
+from harness.drivers.optional import compile_key
+from harness.drivers.reference import ReferenceDriver
+from harness.types import EngineSetup
+
+
+def key(scheduler: str, model: str = "tiny-granite") -> object:
+    return compile_key(ReferenceDriver(), EngineSetup(model, "sendnn", 1, 256, 4, None, scheduler))
+
+
+def kinds_of_steps(scheduler: str) -> list[str]:
+    """Return the kinds of the steps that the warm-up of an engine compiles."""
+    config = EngineConfig(max_model_len=256, max_num_seqs=4, scheduler=scheduler)
+    return [type(plan).__name__ for plan in PLANS[scheduler](config)]
+
+
+@pytest.mark.parametrize(("one", "other"), product(PLANS, PLANS))
+def test_engines_inherit_graphs_if_their_warm_ups_compile_the_same_kinds_of_steps(one: str, other: str) -> None:
+    """With one key for all schedulers, each chunked engine traced its chunks again: its branch had traced none."""
+    assert (key(one) == key(other)) == (kinds_of_steps(one) == kinds_of_steps(other))
+
+
+def test_engines_of_another_model_have_another_key() -> None:
+    assert key("continuous") != key("continuous", "smollm2-135m")

@@ -21,7 +21,7 @@ def kinds_of_steps(scheduler: str) -> list[str]:
     return [type(plan).__name__ for plan in PLANS[scheduler](config)]
 
 
-@pytest.mark.parametrize(("one", "other"), product(PLANS, PLANS))
+@pytest.mark.parametrize(("one", "other"), [*product(PLANS, PLANS)])
 def test_engines_inherit_graphs_if_their_warm_ups_compile_the_same_kinds_of_steps(one: str, other: str) -> None:
     """With one key for all schedulers, each chunked engine traced its chunks again: its branch had traced none."""
     assert (key(one) == key(other)) == (kinds_of_steps(one) == kinds_of_steps(other))

@@ -8,9 +8,9 @@ from harness.cases.test import Test
 from harness.drivers.base import Session
 from harness.drivers.reference import ReferenceDriver
 from harness.suites.expand import expand
-from harness.suites.loader import load_suite
 from tests.harness.mutations.client import CLIENT_MUTATIONS, as_table
 from tests.harness.mutations.registry import Mutation
+from tests.helpers.cases import suite_of
 from tests.helpers.paths import SUITES
 
 BEHAVIOUR = SUITES / "behaviour"
@@ -18,7 +18,7 @@ BEHAVIOUR = SUITES / "behaviour"
 
 def case_named(name: str) -> Test:
     for path in sorted(BEHAVIOUR.glob("*.yaml")):
-        suite = load_suite(path).suite
+        suite = suite_of(path)
         for expanded in expand(suite, ["tiny-granite"]):
             configuration = expanded.configuration
             if expanded.case.id == name and (configuration.backend, configuration.entry_point) == (

@@ -13,25 +13,28 @@ import uvicorn
 from engine.build import build_engine
 from engine.entrypoints.server.arguments import ADMIN_TOKEN, parse
 from engine.entrypoints.server.run import assembled, bind
+from harness.cases.behaviour import waiting
 from harness.cases.run import run_at_client
 from harness.cases.test import Test
 from harness.drivers.client import HTTP
 from harness.drivers.servers import ServerProcess
 from harness.drivers.shared_server import SharedReferenceServer
 from harness.suites.expand import expand
-from harness.suites.loader import load_suite
 from harness.suites.schema import BehaviourCase
 from harness.types import DEFAULT_SCHEDULER, SchedulingLimits
 from tests.harness.mutations.http import HTTP_MUTATIONS, as_table
 from tests.harness.mutations.registry import Mutation
+from tests.helpers.cases import suite_of
 from tests.helpers.paths import ROOT, SUITES
 
 TOKEN = "of-the-test"
+LONGEST_WAIT = 10
+"""How long a case waits for what a broken server never does, in seconds."""
 
 
 def case_named(name: str) -> Test:
     for path in sorted((SUITES / "behaviour").glob("*.yaml")):
-        suite = load_suite(path).suite
+        suite = suite_of(path)
         for expanded in expand(suite, ["tiny-granite"]):
             configuration = expanded.configuration
             scheduler = expanded.setup.scheduler
@@ -87,6 +90,7 @@ def test_a_broken_server_is_caught_by_its_case(
 ) -> None:
     assert failures_of(mutation.caught_by, server) == [], "at a server that is right"
     mutation.patch(monkeypatch)
+    monkeypatch.setattr(waiting, "SECONDS", LONGEST_WAIT)
     text = "\n".join(failures_of(mutation.caught_by, server))
     assert mutation.message in text, text or f"{mutation.caught_by} passes at a server that does this: {mutation.name}"
 

@@ -10,7 +10,7 @@ from typing import Protocol
 
 ContentKey = bytes
 NOTHING: ContentKey = b""
-"""The argument ``before`` of ``content_key`` for the first block of a sequence."""
+"""The value of ``before`` in a call of ``content_key`` for the first block of a sequence."""
 
 
 class TokenSource(Protocol):
@@ -27,7 +27,7 @@ class TokenSource(Protocol):
 
 
 def content_key(before: ContentKey, token_ids: Sequence[int]) -> ContentKey:
-    """Return the key of a block that contains ``token_ids`` and follows the block with the key ``before``."""
+    """Return the content key of a block that contains ``token_ids``, after a block whose content key is ``before``."""
     return sha256(before + array("q", token_ids).tobytes()).digest()
 
 

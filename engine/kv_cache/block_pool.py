@@ -22,8 +22,9 @@ class UnschedulableRequestError(OutOfBlocksError):
 class BlockPool:
     """A pool of the blocks 1 to ``available``, which are allocated in the order in which they were freed.
 
-    A request is named by its id. Its reservation is the maximum number of its blocks. The sum of all reservations never
-    exceeds ``available``, so ``allocate`` within a reservation cannot fail.
+    The reservation of a request is the maximum number of blocks that it may hold, including those that it has. The sum
+    of all reservations never exceeds ``available``, so ``allocate`` cannot fail as long as a request stays within its
+    reservation.
     """
 
     def __init__(self, available: int) -> None:
@@ -87,19 +88,19 @@ class BlockPool:
         everywhere = [*self._free, *_flatten(self._held.values())]
         if sorted(everywhere) != list(range(1, self.available + 1)):
             raise AssertionError(
-                f"not every block from 1 to {self.available} is exactly once free or held: "
-                f"free blocks {list(self._free)}, blocks by request {self._held}"
+                f"each block from 1 to {self.available} must be free, or held by exactly one request, but the "
+                f"free blocks are {list(self._free)}, and the blocks by request are {self._held}"
             )
         if self.reserved_total != sum(self._reserved.values()) or self.unreserved < 0:
             raise AssertionError(
-                f"reserved_total is {self.reserved_total} of {self.available} blocks, "
-                f"but the reservations are {self._reserved}"
+                f"reserved_total must be the sum of the reservations, and at most {self.available}, the number of "
+                f"blocks, but it is {self.reserved_total}, and the reservations are {self._reserved}"
             )
         for request_id, blocks in self._held.items():
             if len(blocks) > self._reserved[request_id]:
                 raise AssertionError(
-                    f"request {request_id} holds {len(blocks)} blocks, "
-                    f"but its reservation is {self._reserved[request_id]}"
+                    f"request {request_id} may hold at most the {self._reserved[request_id]} blocks reserved for it, "
+                    f"but it holds {len(blocks)}"
                 )
 
 

@@ -14,9 +14,9 @@ from engine.kv_cache.shared_pool import SharedPool
 class PrefixPool(SharedPool):
     """A SharedPool in which each request has a reservation: the number of blocks that it may still take.
 
-    With ``enable_prefix_caching``, a freed block without a content key goes to the front of the free queue, because it
-    cannot be found again, and a block with a key goes to the end. Without ``enable_prefix_caching``, every freed block
-    goes to the end. vLLM 0.27 does the same (class ``BlockPool``).
+    With ``enable_prefix_caching``, a freed block that is registered in the prefix cache goes to the end of the queue of
+    free blocks. A freed block that is not registered cannot be found again, and goes to the front. Without
+    ``enable_prefix_caching``, every freed block goes to the end. vLLM 0.27 does the same (class ``BlockPool``).
     """
 
     def __init__(self, available: int, *, enable_prefix_caching: bool) -> None:
@@ -26,13 +26,14 @@ class PrefixPool(SharedPool):
 
     @property
     def unreserved(self) -> int:
-        """Return the number of free blocks minus the sum of all reservations."""
+        """Return the number of free blocks that are not reserved for a request."""
         return len(self._free) - self.reserved_total
 
     def open(self, request_id: str, found: Sequence[int], blocks: int) -> None:
-        """Add a request that needs up to ``blocks`` blocks. It shares the blocks ``found``; the others are reserved.
+        """Add a request that needs at most ``blocks`` blocks in total, and reserve those that it does not share.
 
-        Raises OutOfBlocksError if too few free blocks are unreserved.
+        ``found`` are the blocks of the prefix cache that it shares. Raises OutOfBlocksError if ``unreserved`` is less
+        than the number of blocks that the request can take out of the free queue (``worst_case``).
         """
         needed = self.worst_case(blocks, found)
         if needed > self.unreserved:
@@ -59,9 +60,9 @@ class PrefixPool(SharedPool):
         self.reserved_total -= blocks
 
     def free(self, request_id: str) -> None:
-        """Remove a request with its reservation, and free the blocks that no other request holds, last block first.
+        """Remove a request and its reservation, and free the blocks that no other request holds, last block first.
 
-        Freed blocks with a content key can still be found.
+        Freed blocks that are registered in the prefix cache can still be found.
         """
         super().free(request_id)
         self.reserved_total -= self._reserved.pop(request_id)
@@ -71,6 +72,6 @@ class PrefixPool(SharedPool):
         super().check_integrity()
         if self.reserved_total != sum(self._reserved.values()) or self.unreserved < 0:
             raise AssertionError(
-                f"reserved_total is {self.reserved_total} with {len(self._free)} free blocks, "
-                f"but the reservations are {self._reserved}"
+                f"reserved_total must be the sum of the reservations, and at most {len(self._free)}, the number of "
+                f"free blocks, but it is {self.reserved_total}, and the reservations are {self._reserved}"
             )

@@ -15,9 +15,10 @@ from engine.kv_cache.block_pool import OutOfBlocksError
 class SharedPool:
     """A pool of the blocks 1 to ``available``, which are allocated from the front of a queue of free blocks.
 
-    A request is named by its id; a block may be held by several requests. A block that is registered under a content
-    key can be found by that key, until it is allocated again. A freed block with a key goes to the end of the queue. A
-    freed block without a key goes to the front with ``keyless_first``, else to the end.
+    Several requests may hold a block. A full block can be registered under its content key, a hash of its tokens and
+    all tokens before them (block_hash.py). It can then be found by that key, until it is allocated again. A freed block
+    with a key goes to the end of the queue. A freed block without a key goes to the front of the queue with
+    ``keyless_first``, else to the end.
 
     Source: docs/scheduling-rules-token-budget.md, "TB-FREE".
     """
@@ -38,7 +39,7 @@ class SharedPool:
 
     @property
     def free_total(self) -> int:
-        """Return the number of free blocks, including those that can still be found."""
+        """Return the number of free blocks, including those that can still be found by their content key."""
         return len(self._free)
 
     @property
@@ -55,9 +56,9 @@ class SharedPool:
         return block not in self._free
 
     def find(self, keys: Iterable[ContentKey]) -> tuple[int, ...]:
-        """Return one block for each of the first ``keys``, up to the first key that no block has.
+        """Return one block for each of ``keys``, up to but without the first key that no block has.
 
-        If several blocks have a key, return the one that was registered first.
+        If several blocks have the same key, the one that was registered first is returned.
         """
         found = []
         for key in keys:
@@ -68,14 +69,15 @@ class SharedPool:
         return tuple(found)
 
     def worst_case(self, blocks: int, found: Sequence[int]) -> int:
-        """Return how many blocks leave the free queue if a request gets ``blocks`` blocks, including ``found``.
+        """Return how many blocks leave the free queue if a request gets ``blocks`` blocks in total.
 
-        Those of the ``found`` blocks that another request holds are not in the free queue.
+        ``found`` are those of its blocks that it shares. Shared blocks that another request holds already are not in
+        the free queue.
         """
         return blocks - sum(map(self.in_use, found))
 
     def share(self, request_id: str, found: Sequence[int]) -> None:
-        """Add a request that shares the blocks ``found``. Those of them that are free leave the free queue."""
+        """Add a request that shares the blocks ``found``, and remove these blocks from the queue of free blocks."""
         for block in found:
             self._free.pop(block, None)
         self._holders.update(found)
@@ -124,12 +126,13 @@ class SharedPool:
         counted = Counter(chain.from_iterable(self._held.values()))
         if counted != self._holders:
             raise AssertionError(
-                f"the pool counts {dict(self._holders)} requests by block, but the block tables have {dict(counted)}"
+                f"the number of requests that hold each block must agree with the blocks of the requests, but the pool "
+                f"counts {dict(self._holders)}, and the blocks of the requests give {dict(counted)}"
             )
         if sorted([*self._free, *counted]) != list(range(1, self.available + 1)):
             raise AssertionError(
-                f"not every block from 1 to {self.available} is either free or held: "
-                f"free blocks {list(self._free)}, blocks by request {self._held}"
+                f"each block from 1 to {self.available} must be either free or held, but the "
+                f"free blocks are {list(self._free)}, and the blocks by request are {self._held}"
             )
         for request_id, blocks in self._held.items():
             if len(set(blocks)) != len(blocks):
@@ -137,7 +140,7 @@ class SharedPool:
         found = [(block, key) for key, blocks in self._blocks_of.items() for block in blocks]
         if sorted(found) != sorted(self._key_of.items()):
             raise AssertionError(
-                "the pool's content keys are inconsistent: _key_of and _blocks_of have different pairs of block and key"
+                "_key_of and _blocks_of of the pool must have the same pairs of block and content key, but they differ"
             )
 
     def _forget(self, block: int) -> None:

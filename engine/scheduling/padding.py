@@ -19,7 +19,10 @@ def tkv_with_prompt(tkv: int, prompt_length: int) -> int:
 
 
 def padding_blocks(tkv: int, tokens: int) -> int:
-    """Return how many whole blocks of left padding a sequence of ``tokens`` tokens has. They are not allocated."""
+    """Return how many whole blocks of left padding a sequence of ``tokens`` tokens has at ``tkv``.
+
+    No blocks are allocated for them.
+    """
     return (tkv - tokens) // BLOCK_SIZE
 
 
@@ -29,8 +32,9 @@ def blocks_used(tkv: int, tokens: int) -> int:
 
 
 def blocks_reserved(tkv: int, prompt_length: int, max_tokens: int) -> int:
-    """Return the number of blocks to reserve at the prefill: those of a sequence that runs to ``max_tokens``.
+    """Return how many blocks a prefill reserves: as many as the sequence holds if it runs to ``max_tokens``.
 
-    The last token is sampled but never written to the KV cache, hence the ``- 1`` ("Prefill").
+    ``tkv`` is that after the prefill. The last token is sampled but never written to the KV cache, hence the ``- 1``
+    ("Prefill").
     """
     return blocks_for(tkv + max_tokens - 1) - padding_blocks(tkv, prompt_length)

@@ -11,9 +11,10 @@ from typing import NamedTuple
 class Prefill(NamedTuple):
     """A prefill of the continuous scheduler: compute one prompt and sample its first token.
 
-    ``blocks`` are the ids of the sequence's blocks. ``left_padding`` is the padding in the first of them, 0 to 63
-    tokens: whole blocks of padding are not computed. ``len(blocks) * 64`` positions are computed: the left padding, the
-    prompt, and right padding to the end of the last block. ``tkv`` is the tkv of the batch after the sequence joined.
+    ``blocks`` are the ids of the sequence's blocks. ``left_padding`` is the padding in the first of these blocks, 0 to
+    63 tokens; whole blocks of padding are not computed. ``len(blocks) * 64`` positions are computed: the left padding,
+    the prompt, and right padding to the end of the last block. ``tkv``, the padded length of all sequences in the
+    batch, is that after the sequence joined.
     """
 
     request_id: str
@@ -44,10 +45,11 @@ class Decode(NamedTuple):
 class PrefillChunk(NamedTuple):
     """A prefill step of the chunked scheduler: compute chunk ``number`` (from 0) of one prompt.
 
-    The last chunk yields the request's first token. ``left_padding`` tokens of padding, whole blocks, precede the
-    prompt, so that chunk ``number`` begins at column ``number * chunk_size`` of the padded prompt. ``token_ids`` are
-    the prompt tokens in the chunk, the first of them at position ``start`` of the prompt. ``blocks`` are all blocks
-    that the request holds; the first ``hit_blocks`` of them were found in the prefix cache and must not be written to.
+    The last chunk yields the request's first token. The prompt is padded with ``left_padding`` tokens, a multiple of
+    the block size, so that chunk ``number`` begins at column ``number * chunk_size`` of the padded prompt.
+    ``token_ids`` are the prompt tokens in the chunk, the first of them at position ``start`` of the prompt. ``blocks``
+    are all blocks that the request holds; the first ``hit_blocks`` of them were found in the prefix cache and must not
+    be written to.
     """
 
     request_id: str
@@ -69,9 +71,9 @@ class PrefillChunk(NamedTuple):
 class AlignedDecode(NamedTuple):
     """A decode of the chunked scheduler: compute one token of each of ``request_ids``, each at its own tkv.
 
-    The other fields have one element for each request. ``computed`` has the numbers of tokens in the KV cache before
-    the step. ``tkvs`` has the lengths after the step, in tokens, including padding; all sequences end in the same
-    block. ``block_tables`` lists the blocks that each request holds, without padding.
+    The other fields have one element for each request. ``computed`` has the number of its tokens in the KV cache before
+    the step. ``tkvs`` has its tkv after the step: tokens plus left padding. With this padding all sequences end in the
+    same column of blocks. ``block_tables`` has the ids of the blocks that it holds, without padding.
     """
 
     request_ids: tuple[str, ...]
@@ -81,12 +83,13 @@ class AlignedDecode(NamedTuple):
 
 
 class Part(NamedTuple):
-    """One request's part of a mixed step: compute ``token_ids``, which follow ``start`` tokens in the KV cache.
+    """What a MixedStep computes for one request: the tokens ``token_ids``, from position ``start`` of the request on.
 
-    ``before`` are the token ids between the start of the block and ``start``; it is empty if ``start`` is a block
-    boundary or the part is a decode. ``blocks`` are all blocks that the request holds. ``is_decode`` means that the
-    request ran before this step, and that ``token_ids`` is its newest token. ``yields_token`` means that the part
-    computes the last known token of the request, so that its next token is sampled.
+    The first ``start`` tokens of the request are in the KV cache. ``before`` has the ids of those of them that are in
+    the same block as ``start``; it is empty if ``start`` is a block boundary, or if the part is a decode. ``blocks``
+    are all blocks that the request holds. ``is_decode`` means that the request ran before this step, and that
+    ``token_ids`` is its newest token. ``yields_token`` means that the part computes the last known token of the
+    request, so that its next token is sampled.
     """
 
     request_id: str
@@ -106,10 +109,11 @@ class Part(NamedTuple):
 class MixedStep(NamedTuple):
     """A step of the token-budget scheduler: decodes and chunks of known tokens of several requests.
 
-    ``parts`` are in the order in which they were scheduled. A part may read a block that an earlier part of the same
-    step writes, because a block can be found as soon as it is scheduled. A step without parts computes nothing.
-    ``preempted`` lists the requests that lost their blocks in the step, in that order. ``hits`` has a pair (request id,
-    tokens found in the prefix cache) for each request that was admitted in the step, also for 0 tokens.
+    ``parts`` has one part for each request, in the order in which they were scheduled. A part may read a block that an
+    earlier part of the same step writes, because other requests can share a block as soon as it is scheduled. A step
+    without parts computes nothing. ``preempted`` lists the requests that were preempted in the step, in the order of
+    preemption. ``hits`` has a pair (request id, number of its tokens found in the prefix cache) for each request that
+    was admitted in the step; the number can be 0.
     """
 
     parts: tuple[Part, ...]
@@ -150,7 +154,7 @@ StepPlan = Runnable | Idle
 
 
 class PromptPart(NamedTuple):
-    """Tokens ``start`` to ``stop`` - 1 of a request, which a step computes in a prefill, not in a decode."""
+    """The tokens ``start`` to ``stop`` - 1 of a request, if a step computes them in a prefill and not in a decode."""
 
     request_id: str
     start: int
@@ -158,10 +162,9 @@ class PromptPart(NamedTuple):
 
 
 def prompt_parts(plan: Runnable) -> list[PromptPart]:
-    """Return the parts of a step that are not decodes.
+    """Return, for each request that has a prefill in this step, which of its tokens the step computes.
 
-    With the token-budget scheduler, a part may go beyond the prompt: after a preemption, generated tokens are computed
-    again.
+    With the token-budget scheduler these can include generated tokens: after a preemption they are computed again.
     """
     if isinstance(plan, Prefill):
         return [PromptPart(plan.request_id, 0, plan.prompt_length)]
@@ -216,10 +219,10 @@ class SchedulerState(NamedTuple):
     token-budget scheduler, ``waiting`` is in the order of admission and ``running`` in the order of joining; ``tkv``
     and ``n_reserved_blocks`` are 0.
 
-    The numbers of blocks are sums over the sequences that hold blocks. With the continuous scheduler these include
-    sequences that ended in the last step. With the chunked and the token-budget scheduler a shared block counts once.
-    With the chunked scheduler ``n_reserved_blocks`` counts only blocks that are still to be allocated. ``chunked`` and
-    ``token_budget`` are None with other schedulers.
+    The numbers of blocks are sums over all sequences that hold blocks. The continuous scheduler counts the sequences
+    that ended in the last step, too. With the chunked and the token-budget scheduler, a shared block counts once. With
+    the chunked scheduler, ``n_reserved_blocks`` counts only blocks that are still to be allocated. ``chunked`` and
+    ``token_budget`` have the state that only the scheduler of that name has; with another scheduler they are None.
     """
 
     tkv: int

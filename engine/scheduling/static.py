@@ -18,14 +18,14 @@ class StaticScheduler(ContinuousScheduler):
         self._has_decoded = False
 
     def commit(self, ended: Collection[str]) -> None:
-        """Commit the step. From the first decode of a batch until the batch is empty, no request can join it."""
+        """Commit the step as ContinuousScheduler does, and record whether the batch has decoded or has ended."""
         self._has_decoded = self._has_decoded or isinstance(self._plan, Decode)
         super().commit(ended)
         if not self._running:
             self._has_decoded = False
 
     def abort(self, request_id: str) -> bool:
-        """Abort a request as ContinuousScheduler does. A batch of which all requests were aborted has ended."""
+        """Abort a request as ContinuousScheduler does. If it was the last one of the batch, others can join again."""
         found = super().abort(request_id)
         if not self._running:
             self._has_decoded = False

@@ -19,7 +19,7 @@ class Chunks(NamedTuple):
 
     @property
     def chunks(self) -> int:
-        """Return the number of chunks."""
+        """Return the number of chunks that the prompt is divided into."""
         return -(-self.prompt_length // self.chunk_size)
 
     @property
@@ -33,7 +33,7 @@ class Chunks(NamedTuple):
         return self.chunk_size - self.left_padding
 
     def next_step(self, computed: int) -> int:
-        """Return how many prompt tokens the next step adds to the ``computed`` tokens that are already computed."""
+        """Return by how many prompt tokens the next step increases ``computed``, the number that are computed."""
         room = self.chunk_size if computed >= self.in_first else self.in_first
         return min(room, self.prompt_length - computed)
 
@@ -42,9 +42,9 @@ class Chunks(NamedTuple):
         return (self.left_padding + computed) // self.chunk_size
 
     def usable(self, hit: int) -> int:
-        """Return how many of the first ``hit`` tokens, found in the prefix cache, are in chunks that need not run.
+        """Return how many prompt tokens need not be computed if the first ``hit`` tokens are in the prefix cache.
 
-        The last chunk always runs.
+        Only whole chunks can be skipped, and the last chunk is never skipped. So the result can be less than ``hit``.
         """
         skipped = min((self.left_padding + hit) // self.chunk_size, self.chunks - 1)
         return max(0, skipped * self.chunk_size - self.left_padding)

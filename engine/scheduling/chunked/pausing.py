@@ -1,4 +1,4 @@
-"""Choose which sequences decode in a step and which pause, and compute the tkv of each.
+"""Choose which sequences decode in a step and which pause, and compute the tkv (padded length) of each sequence.
 
 Source: docs/scheduling-rules-chunked.md, "Pausing" and "Decode".
 """
@@ -10,11 +10,11 @@ from engine.scheduling.chunked.sequence import ChunkedSequence
 
 
 def tkvs(computed: Sequence[int]) -> list[int]:
-    """Return the tkv of each sequence after a decode: its number of tokens in the KV cache plus its left padding.
+    """Return the tkv of each sequence after a decode: its left padding plus its tokens in the KV cache.
 
-    With this scheduler each sequence has its own tkv, and the largest is that of the batch. ``computed`` has the number
-    of tokens of each sequence in the KV cache before the decode. All sequences end in the same block, so a sequence
-    with fewer blocks gets whole blocks of left padding.
+    With this scheduler each sequence has its own tkv, and the largest of them is the tkv of the batch. ``computed`` has
+    the number of tokens of each sequence in the KV cache before the decode. On the device all sequences end in the same
+    column of blocks, so a sequence with fewer blocks than the longest one gets whole blocks of left padding.
     """
     blocks = [blocks_for(tokens + 1) for tokens in computed]
     widest = max(blocks, default=0)
@@ -39,8 +39,8 @@ def in_turn(sequences: Iterable[ChunkedSequence], *, longest_first: bool) -> lis
 def divide(candidates: Sequence[ChunkedSequence], limit: int) -> tuple[list[ChunkedSequence], list[ChunkedSequence]]:
     """Divide ``candidates`` into the sequences that decode in the next step and those that pause.
 
-    Candidates are checked in order. A candidate decodes if the batch of the candidates selected so far and this one has
-    a batch size x tkv of at most ``limit``.
+    Candidates are checked in order. A candidate decodes if batch size x tkv is at most ``limit`` for the batch that
+    consists of this candidate and those selected before it.
     """
     decoding: list[ChunkedSequence] = []
     paused: list[ChunkedSequence] = []

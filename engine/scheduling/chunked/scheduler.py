@@ -20,7 +20,7 @@ from engine.scheduling.plan import AlignedDecode, ChunkedState, Idle, PrefillChu
 class ChunkedScheduler:
     """The chunked scheduler.
 
-    A step is one chunk of one prompt, or a decode of all running sequences that the batch x tkv limit allows.
+    A step is one chunk of one prompt, or a decode of as many running sequences as ``max_batch_tkv_limit`` allows.
     """
 
     def __init__(self, limits: ResolvedLimits, chunking: Chunking) -> None:
@@ -39,15 +39,16 @@ class ChunkedScheduler:
     def add(self, request_id: str, prompt_length: int, max_tokens: int, tokens: TokenSource) -> None:
         """Append a request to the queue. ``prompt_length`` and ``max_tokens`` are at least 1.
 
-        ``tokens`` gives the token ids of the request, from which the content keys of its blocks are computed.
+        ``tokens`` has the token ids of the request. The scheduler hashes them to find and to register blocks in the
+        prefix cache.
         """
         chunks = Chunks(prompt_length, self.chunking.chunk_size)
         self._waiting.append(ChunkedSequence(request_id, chunks, max_tokens, tokens))
 
     def abort(self, request_id: str) -> bool:
-        """Abort a request between two steps and free its blocks.
+        """Abort a request between two steps, and free its blocks immediately.
 
-        Return False if no request with this id is queued or running.
+        Return False if no request with this id is queued, running or paused.
         """
         for sequence in self._waiting:
             if sequence.request_id == request_id:
@@ -65,9 +66,9 @@ class ChunkedScheduler:
 
         Source: docs/scheduling-rules-chunked.md, "Which kind of step".
 
-        Raises UnschedulableRequestError in two cases: no request runs and the whole KV cache cannot hold the head of
-        the queue; or all sequences are paused because the tkv of each exceeds the batch x tkv limit. Further calls
-        raise it again until the request that the error names is aborted.
+        Raises UnschedulableRequestError in two cases: no request runs, and the first one in the queue needs more blocks
+        than the whole KV cache has; or all sequences are paused, because the tkv of each exceeds
+        ``max_batch_tkv_limit``. Further calls raise the error again until the request that it names is aborted.
         """
         self._aborted_in_queue = False
         chunk = self._next_chunk()
@@ -109,7 +110,7 @@ class ChunkedScheduler:
     # --- which step ---------------------------------------------------------------------------------------------
 
     def _next_chunk(self) -> PrefillChunk | None:
-        """Return the chunk that runs in this step; None if this step is not a prefill ("Which kind of step")."""
+        """Return the chunk that runs in this step; None if no chunk runs ("Which kind of step")."""
         current = self._prefilling
         if current is not None:
             self._running.remove(current)
@@ -127,7 +128,7 @@ class ChunkedScheduler:
     def _may_start(self) -> bool:
         """Return whether a waiting request may start its prefill. Called only while no prefill is in progress.
 
-        The result does not depend on which request starts. The blocks are checked by ``_fits``.
+        The result is the same for every waiting request. Whether its blocks are available is checked by ``_fits``.
         """
         if not self._running:
             return True
@@ -202,9 +203,10 @@ class ChunkedScheduler:
         """Count ``tokens`` more tokens as computed, allocate their blocks, and register the blocks that are full.
 
         ``written`` is the number of tokens of the sequence in the KV cache after the step. It can be smaller than
-        ``sequence.computed``: if a hit ends in the middle of a chunk, the step counts more tokens than its chunk
-        contains. The tokens that the chunk does not contain are written one step later. Their blocks are registered
-        only then, so that no other request finds them if this request is aborted between the two steps.
+        ``sequence.computed``: if the tokens found in the prefix cache end in the middle of a chunk, the step counts
+        more tokens than its chunk contains. The tokens that the chunk does not contain are written one step later.
+        Their blocks are registered only then, so that no other request finds them if this request is aborted between
+        the two steps.
         """
         holder, held = sequence.request_id, blocks_for(sequence.computed)
         sequence.computed += tokens
@@ -247,19 +249,23 @@ class ChunkedScheduler:
         return AlignedDecode(ids, tuple(computed), tuple(own), tables)
 
     def _refuse_to_stall(self) -> None:
-        """Raise UnschedulableRequestError if requests are left, since no sequence can decode now or in a later step."""
+        """Raise UnschedulableRequestError if there are requests that can run neither now nor in a later step.
+
+        Called if nothing can run in this step.
+        """
         if self._paused:
             first = in_turn(self._paused, longest_first=self.chunking.long_output_priority)[0]
             raise UnschedulableRequestError(
                 f"request {first.request_id} cannot decode: its tkv {first.computed + 1} "
-                f"exceeds max_batch_tkv_limit {self.limits.max_batch_tkv_limit}",
+                f"exceeds max_batch_tkv_limit {self.limits.max_batch_tkv_limit} even if it decodes alone: "
+                "shorten its prompt, reduce its max_tokens, or increase the limit",
                 first.request_id,
             )
         if self._waiting and not self._running:
             head = self._waiting[0]
             raise UnschedulableRequestError(
                 f"request {head.request_id} needs up to {head.most_blocks} blocks, "
-                f"but the KV cache has only {self.pool.available}",
+                f"but the KV cache has only {self.pool.available}: shorten its prompt or reduce its max_tokens",
                 head.request_id,
             )
 

@@ -13,10 +13,10 @@ class ChunkedSequence:
     """The state of a request in the chunked scheduler.
 
     ``computed`` is the number of tokens of the request that are in the KV cache or scheduled. The first ``hit`` of
-    these tokens, whole blocks, were found in the prefix cache when the request started. Other requests can find the
-    first ``shareable`` blocks of this request in the prefix cache. ``paused_for`` is the number of consecutive decode
-    steps in which the request was paused. ``keys`` are the content keys of its first blocks, as far as they have been
-    computed.
+    these tokens were found in the prefix cache when the request started; they fill whole blocks. Other requests can
+    find the first ``shareable`` blocks of this request in the prefix cache. ``paused_for`` is the number of consecutive
+    decode steps, up to the last one, in which the request was paused. ``keys`` caches the content keys of the first
+    blocks of the request: hashes by which the prefix cache finds blocks (engine/kv_cache/block_hash.py).
     """
 
     request_id: str
@@ -45,11 +45,14 @@ class ChunkedSequence:
 
     @property
     def most_blocks(self) -> int:
-        """Return the number of blocks of the request if it runs to ``max_tokens``, with room for its last token."""
+        """Return the number of blocks that the request needs if it runs to ``max_tokens``.
+
+        The last token counts, although it is never written to the KV cache.
+        """
         return blocks_for(self.prompt_length + self.max_tokens)
 
     def keys_of(self, blocks: int) -> Sequence[ContentKey]:
-        """Return the content keys of the request's first ``blocks`` blocks, whose tokens must all be known."""
+        """Return the content keys of the request's first ``blocks`` blocks. All tokens in them must be known."""
         extend_keys(self.keys, blocks, self.tokens, BLOCK_SIZE)
         return self.keys[:blocks]
 

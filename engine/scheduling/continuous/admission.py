@@ -1,6 +1,7 @@
-"""The conditions for the head of the queue to join the running batch, one function per condition.
+"""The conditions on which the first request in the queue joins the running batch, one function per condition.
 
-Source: docs/scheduling-rules.md, "Admission". The conditions apply to the batch before the step removes padding.
+Source: docs/scheduling-rules.md, "Admission"; the numbers of conditions are those of that section. The conditions apply
+to the batch before the step removes padding. Lengths are in tokens.
 """
 
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ class Candidate(NamedTuple):
 
 
 class Running(NamedTuple):
-    """A running sequence: the length of its prompt, its ``max_tokens``, and how many of its tokens are in the cache."""
+    """A running sequence. ``computed`` is the number of its tokens in the KV cache, including the prompt."""
 
     prompt_length: int
     max_tokens: int
@@ -30,9 +31,10 @@ class Running(NamedTuple):
 
 
 def fits_context(new: Candidate, running: Sequence[Running], tkv: int, max_model_len: int) -> bool:
-    """Return whether every sequence can generate its ``max_tokens`` within the context (condition 3).
+    """Return whether the new and the running sequences can generate their ``max_tokens`` within the context.
 
-    Running sequences are checked only if the new sequence increases tkv.
+    This is condition 3. ``tkv`` is the tkv of the running batch. Running sequences are checked only if the new sequence
+    increases it.
     """
     grown = tkv_with_prompt(tkv, new.prompt_length)
     room = max_model_len - grown
@@ -42,17 +44,18 @@ def fits_context(new: Candidate, running: Sequence[Running], tkv: int, max_model
 
 
 def fits_blocks(new: Candidate, tkv: int, unreserved: int) -> bool:
-    """Return whether ``unreserved`` blocks suffice for the new sequence to run to its ``max_tokens`` (condition 4)."""
+    """Return whether ``unreserved`` blocks are enough for the new sequence and its ``max_tokens`` (condition 4)."""
     grown = tkv_with_prompt(tkv, new.prompt_length)
     return blocks_reserved(grown, new.prompt_length, new.max_tokens) <= unreserved
 
 
 def largest_batch_tkv(new: Candidate, running: Sequence[Running], tkv: int) -> int:
-    """Return the largest batch size x tkv while the new sequence runs with others (condition 5).
+    """Return the largest batch size x tkv of the steps in which the new sequence runs with others (condition 5).
 
-    Running sequences that end before the new one are visited in the order in which they end. Each contributes the
-    product of batch size and tkv at its end. Sequences that end later were checked when they joined. The steps in
-    which the new sequence runs alone, after all others have ended, do not count.
+    tkv grows until a sequence ends, so only the steps in which a sequence ends are computed: those of the running
+    sequences that end before the new one, in that order, and that of the new one. Later steps were checked when the
+    sequences that run then joined. The steps in which the new sequence runs alone, after all others have ended, do not
+    count.
     """
     grown = tkv_with_prompt(tkv, new.prompt_length)
     last_tkv = grown + new.max_tokens - 1

@@ -1,7 +1,7 @@
-"""The continuous scheduler, the first scheduler on Spyre: all running sequences have the same tkv.
+"""The continuous scheduler, the first scheduler on Spyre: all running sequences have the same tkv (padded length).
 
 Source of every rule: docs/scheduling-rules.md. The engine core calls ``plan`` for the next step, runs that step, and
-then calls ``commit`` with the sequences that ended in it.
+then calls ``commit`` with the ids of the requests that ended in the step.
 """
 
 from collections import deque
@@ -39,14 +39,17 @@ class ScheduledSequence:
 
 
 class _Rows(NamedTuple):
-    """The fields of a Decode that stay the same until a sequence joins, leaves, moves or gets a block."""
+    """The fields of a Decode that stay the same until a sequence joins or leaves, or padding or blocks change."""
 
     left_paddings: tuple[int, ...]
     block_tables: tuple[tuple[int, ...], ...]
 
 
 class _Refusal(NamedTuple):
-    """The last refusal by the batch × tkv limit: the request, the running requests, and the tkv if it had joined."""
+    """The last request that could not join because of ``max_batch_tkv_limit``.
+
+    ``running`` has the requests that ran then, and ``tkv`` is the tkv that the batch would have had with the request.
+    """
 
     request_id: str
     running: tuple[str, ...]
@@ -84,7 +87,8 @@ class ContinuousScheduler:
     def abort(self, request_id: str) -> bool:
         """Abort a request between two steps. Return False if no request with this id is queued or running.
 
-        A running request is treated like one that finished: its blocks are freed in the next step, after admission.
+        A running request is treated like one that has finished: the next step frees its blocks, but only after it has
+        checked whether a waiting request can join.
         """
         for sequence in self._waiting:
             if sequence.request_id == request_id:
@@ -99,14 +103,15 @@ class ContinuousScheduler:
         return False
 
     def plan(self) -> StepPlan:
-        """Choose the next step, free ended sequences, remove padding, and allocate blocks.
+        """Choose the next step, free the blocks of ended sequences, remove padding, and allocate blocks.
 
         Source: docs/scheduling-rules.md, "One step", 1 to 3.
 
-        The head of the queue is checked before the blocks of sequences that ended in the previous step are freed.
+        Whether the first request in the queue can join is decided before the blocks of sequences that ended in the
+        previous step are freed.
 
-        Raises OutOfBlocksError if no request runs and the whole KV cache cannot hold the head of the queue. That
-        request stays at the head until it is aborted.
+        Raises OutOfBlocksError if no request runs, and the first one in the queue needs more blocks than the whole KV
+        cache has. That request stays first until it is aborted.
         """
         joining = self._waiting[0] if self._waiting and self._may_join(self._waiting[0]) else None
         self._aborted_in_queue = False
@@ -126,7 +131,7 @@ class ContinuousScheduler:
         return self._plan
 
     def commit(self, ended: Collection[str]) -> None:
-        """Record that the planned step ran, and that the requests ``ended`` ended in it.
+        """Record that the planned step ran, and that the requests with the ids ``ended`` ended in that step.
 
         Source: docs/scheduling-rules.md, "One step", 4.
         """
@@ -175,10 +180,10 @@ class ContinuousScheduler:
         )
 
     def _fits_batch_tkv(self, request_id: str, new: Candidate, running: Sequence[Running]) -> bool:
-        """Return whether the batch x tkv limit allows the request to join: condition 5 of "Admission".
+        """Return whether the request can join within ``max_batch_tkv_limit``: condition 5 of "Admission".
 
-        A request that was refused before is refused again, without a check, while the same sequences run and tkv is not
-        smaller.
+        The last refusal is kept in ``_refusal``. The same request is refused again without computing the condition, as
+        long as the same sequences run and the tkv that the batch would have with the request is not smaller.
         """
         grown = tkv_with_prompt(self._tkv, new.prompt_length)
         refused = self._refusal
@@ -190,7 +195,7 @@ class ContinuousScheduler:
         return False
 
     def _remove_padding(self) -> None:
-        """Remove whole blocks of left padding that all sequences have. Such blocks appear when a sequence leaves."""
+        """Remove the whole blocks of left padding that all sequences have in common after a sequence has left."""
         if self._left_since_shift:
             self._left_since_shift = False
             shared = min([s.left_padding for s in self._running], default=0) // BLOCK_SIZE
@@ -233,7 +238,7 @@ class ContinuousScheduler:
         self._kept_rows = None
 
     def _list_running(self) -> None:
-        """Update the kept tuple of running requests after a sequence joined or left."""
+        """Update ``_kept_running``, the ids of running requests, after a sequence joined or left."""
         self._kept_running = tuple([s.request_id for s in self._running])
         self._kept_rows = None
 

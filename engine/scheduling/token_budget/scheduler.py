@@ -20,7 +20,8 @@ class _Draft:
     """A step while it is planned.
 
     ``budget`` is the number of tokens that may still be scheduled. ``threshold`` is the maximum number of tokens of one
-    request; 0 means unlimited. ``parts``, ``preempted`` and ``hits`` become those of the MixedStep.
+    request in this step (``long_prefill_token_threshold``); 0 means unlimited. ``parts``, ``preempted`` and ``hits``
+    become those of the MixedStep.
     """
 
     budget: int
@@ -30,15 +31,15 @@ class _Draft:
     hits: list[tuple[str, int]] = field(default_factory=list)
 
     def within_threshold(self, tokens: int) -> int:
-        """Return ``tokens``, or the threshold if that is smaller ("TB-THRESHOLD")."""
+        """Return how many of ``tokens`` tokens of one request ``threshold`` allows in this step ("TB-THRESHOLD")."""
         return min(tokens, self.threshold) if self.threshold else tokens
 
 
 class TokenBudgetScheduler:
     """The token-budget scheduler.
 
-    A step schedules tokens of running requests, then of waiting ones in the order of the queue. If blocks are missing
-    for a running request, the request that joined last is preempted.
+    A step schedules tokens of running requests, then of waiting requests in the order of the queue. If too few blocks
+    are free for a running request, the running request that joined last is preempted: it loses its blocks.
     """
 
     def __init__(self, limits: ResolvedLimits, options: TokenBudget) -> None:
@@ -53,11 +54,14 @@ class TokenBudgetScheduler:
         self._request_left = False
 
     def add(self, request_id: str, prompt_length: int, max_tokens: int, tokens: TokenSource) -> None:  # noqa: ARG002
-        """Append a request to the queue. ``prompt_length`` is at least 1; ``max_tokens`` is not used."""
+        """Append a request to the queue. ``prompt_length`` is at least 1; ``max_tokens`` is not used.
+
+        ``tokens`` has the token ids of the request.
+        """
         self._waiting.append(BudgetSequence(request_id, prompt_length, tokens, self.options.block_size))
 
     def abort(self, request_id: str) -> bool:
-        """Abort a request between two steps and free its blocks.
+        """Abort a request between two steps, and free its blocks immediately.
 
         Return False if no request with this id is queued or running.
         """
@@ -77,9 +81,9 @@ class TokenBudgetScheduler:
 
         Source: docs/scheduling-rules-token-budget.md, "One step".
 
-        Raises UnschedulableRequestError if no request can ever be scheduled, for example because the whole KV cache
-        cannot hold the head of the queue. Further calls raise it again until the request that the error names is
-        aborted.
+        Raises UnschedulableRequestError if no request can be scheduled, now or later: for example, no request runs, and
+        the first one in the queue needs more blocks than the whole KV cache has. Further calls raise the error again
+        until the request that it names is aborted.
         """
         draft = _Draft(self.options.max_num_batched_tokens, self._threshold())
         self._go_on(draft)
@@ -92,7 +96,10 @@ class TokenBudgetScheduler:
         return self._plan
 
     def commit(self, ended: Collection[str]) -> None:
-        """Record that the planned step ran, and free the blocks of the requests that ended in it."""
+        """Record that the planned step ran, and free the blocks of the requests with the ids ``ended``.
+
+        These are the requests that ended in that step.
+        """
         yielded = set(self._plan.request_ids)
         for sequence in self._running:
             if sequence.request_id in yielded:
@@ -137,9 +144,9 @@ class TokenBudgetScheduler:
             self._schedule(sequence, tokens, draft, is_decode=tokens == 1 and sequence.missing == 1)
 
     def _room(self, sequence: BudgetSequence) -> int:
-        """Return how many more tokens of the sequence fit in the context, except its last token.
+        """Return how many more tokens of the sequence may be computed before the context is full.
 
-        The last token of a full context is never computed.
+        This is one less than fit in the context, because the last token of a full context is never computed.
         """
         return self.limits.max_model_len - 1 - sequence.computed
 
@@ -207,25 +214,34 @@ class TokenBudgetScheduler:
         """Raise UnschedulableRequestError: nothing was scheduled or preempted, so no later step would differ."""
         if self._running:
             sequence, most = self._running[0], self.limits.max_model_len
-            what = f"has {sequence.length} tokens, which does not fit in max_model_len {most}"
+            what = (
+                f"has {sequence.length} tokens, but at most {most - 1} can be computed with max_model_len {most}: "
+                "shorten its prompt"
+            )
             raise UnschedulableRequestError(f"request {sequence.request_id} {what}", sequence.request_id)
         if self._waiting:
             head, available = self._waiting[0], self.pool.available
             blocks = head.blocks_for(head.length)
             if blocks > available:
-                what = f"needs {blocks} blocks for its {head.length} tokens, but the KV cache has only {available}"
+                what = (
+                    f"needs {blocks} blocks for its {head.length} tokens, but the KV cache has only {available}: "
+                    "shorten its prompt"
+                )
             else:
                 budget = self.options.max_num_batched_tokens
                 what = (
-                    f"must be computed in one step, since chunked prefill is off, but its {head.length} tokens "
-                    f"exceed max_num_batched_tokens {budget}"
+                    f"must be computed in one step, because enable_chunked_prefill is off, but its {head.length} "
+                    f"tokens exceed max_num_batched_tokens {budget}: shorten its prompt"
                 )
             raise UnschedulableRequestError(f"request {head.request_id} {what}", head.request_id)
 
     # --- both -----------------------------------------------------------------------------------------------------
 
     def _schedule(self, sequence: BudgetSequence, tokens: int, draft: _Draft, *, is_decode: bool) -> None:
-        """Add a part of ``tokens`` tokens to the step, allocate its blocks, and register full ones ("TB-REGISTER")."""
+        """Add a part with the next ``tokens`` tokens of a request to the step, and allocate its blocks.
+
+        With prefix caching, register the blocks that it fills ("TB-REGISTER").
+        """
         start, holder = sequence.computed, sequence.request_id
         stop = start + tokens
         self.pool.take(holder, self._more_blocks(sequence, tokens))

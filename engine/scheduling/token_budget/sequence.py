@@ -12,8 +12,8 @@ class BudgetSequence:
 
     ``generated`` is the number of tokens generated so far; a preempted request keeps them. ``computed`` is the number
     of tokens of the request that are in the KV cache or scheduled. Other requests can find the first ``shareable``
-    blocks of this request in the prefix cache. ``keys`` are the content keys of its first blocks, as far as they have
-    been computed.
+    blocks of this request in the prefix cache. ``keys`` caches the content keys of the first blocks of the request:
+    hashes by which the prefix cache finds blocks (engine/kv_cache/block_hash.py).
     """
 
     request_id: str
@@ -40,7 +40,7 @@ class BudgetSequence:
         return -(-tokens // self.block_size)
 
     def keys_of(self, blocks: int) -> Sequence[ContentKey]:
-        """Return the content keys of the request's first ``blocks`` blocks, whose tokens must all be known."""
+        """Return the content keys of the request's first ``blocks`` blocks. All tokens in them must be known."""
         extend_keys(self.keys, blocks, self.tokens, self.block_size)
         return self.keys[:blocks]
 

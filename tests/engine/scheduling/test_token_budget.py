@@ -135,7 +135,7 @@ def test_a_prompt_that_fills_the_context_in_chunks_is_refused() -> None:
     core = add(core_with(Limits(max_model_len=128), max_num_batched_tokens=64), request("a", 128, 1))
     core.step()
     core.step()
-    with pytest.raises(UnschedulableRequestError, match="which does not fit in max_model_len 128"):
+    with pytest.raises(UnschedulableRequestError, match="at most 127 can be computed with max_model_len 128"):
         core.step()
 
 

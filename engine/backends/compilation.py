@@ -6,9 +6,9 @@ from typing import NamedTuple
 class Compilation(NamedTuple):
     """The number of compiled graphs of an engine, summed over all of its processes.
 
-    ``backend`` is the name of the backend for reports. ``recompiles`` counts the steps after the warm-up that matched
-    no compiled graph; each of these steps failed. ``shared`` is the number of ``graphs`` that an earlier engine of the
-    same process had already compiled.
+    ``backend`` is the name of the backend for reports, for example ``sendnn (simulated)``. ``recompiles`` counts the
+    steps after the warm-up that matched no compiled graph; each of these steps failed. ``shared`` is the number of
+    graphs that this engine did not compile, because an earlier engine of the same process had compiled them.
     """
 
     backend: str

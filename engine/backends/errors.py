@@ -2,7 +2,7 @@
 
 
 class RecompileError(RuntimeError):
-    """A step matched no compiled graph. The message is one sentence that names the failed guard."""
+    """A step matched no compiled graph. The message is one sentence with the guard of torch.compile that failed."""
 
 
 class DeviceRefusedError(RuntimeError):

@@ -36,16 +36,19 @@ NO_GRAPH = "no graph was compiled for this kind of step"
 
 
 def register_sendnn() -> None:
-    """Register the backend ``sendnn`` with ``torch.compile``: that of a card, or the simulated one. Idempotent."""
+    """Register the backend ``sendnn`` with ``torch.compile``. Idempotent.
+
+    It is the backend of ``torch_sendnn`` if that package is installed, else the simulated one.
+    """
     import_module("engine.execution.simulated.device" if sendnn.simulated() else sendnn.RUNTIME)
 
 
 class CompiledModel:
-    """A model compiled by ``torch.compile``, with one function for each kind of step: prefill, chunk, part and decode.
+    """A model compiled by ``torch.compile``, with one function for each kind of forward (``ModelInputs.kind``).
 
-    Before ``seal`` is called, a call compiles a graph, unless an engine of the same shape has compiled it before. After
-    ``seal``, a call that matches no compiled graph raises RecompileError. ``recompiles`` counts such calls. ``shared``
-    counts the graphs that an earlier engine compiled.
+    Before ``seal`` is called, a call compiles a graph, unless an engine of the same shape has compiled that graph
+    before. After ``seal``, a call that matches no compiled graph raises RecompileError. ``recompiles`` counts the calls
+    that raised RecompileError. ``shared`` counts the graphs that an earlier engine compiled.
     """
 
     def __init__(self, model: torch.nn.Module, backend: Backend) -> None:
@@ -70,7 +73,10 @@ class CompiledModel:
         """Run one forward and return the model's result: logits and cache.
 
         ``kind`` is ``prefill``, ``chunk``, ``part`` or ``decode`` (ModelInputs.kind). ``tensors`` are the model's
-        tensor arguments by name, ``others`` its other arguments. Raises RecompileError and DeviceRefusedError.
+        tensor arguments by name, ``others`` its other arguments.
+
+        Raises RecompileError if no compiled graph matches after ``seal``, and DeviceRefusedError if the device does not
+        support the tensors.
         """
         program = PROGRAM.set(self._program)
         try:
@@ -152,10 +158,10 @@ def _failed_guards(code: CodeType, local: Mapping[str, Any]) -> list[str]:
 
 @contextmanager
 def compiling_for(context: int, batch: int, batch_tkv: int) -> Iterator[None]:
-    """Prepare this process for compilation, and restore its settings at the end.
+    """Return a context manager that prepares this process for compilation, and restores its settings at the end.
 
-    The three arguments are passed to the device's compiler in environment variables: ``context`` is in tokens,
-    ``batch`` in sequences, ``batch_tkv`` is the limit on batch x tkv.
+    The three arguments are limits, which are passed to the device's compiler in environment variables: ``context`` is
+    in tokens, ``batch`` in sequences, and ``batch_tkv`` is the maximum of batch size x tkv.
     """
     variables = {sendnn.CONTEXT: str(context), sendnn.BATCH: str(batch), sendnn.BATCH_TKV: str(batch_tkv)}
     before = {name: os.environ.get(name) for name in variables}

@@ -86,14 +86,17 @@ class TracedFunction:
 
 
 def sharable(backend: Backend) -> bool:
-    """Return whether engines can share graphs. A real card's graphs are compiled for one engine's limits: False."""
+    """Return whether engines can share graphs. A real card's graphs cannot be shared: they are compiled for the limits
+    of one engine.
+    """
     return backend.name != sendnn.BACKEND.name or sendnn.simulated()
 
 
 def functions_for(model: nn.Module, backend: Backend) -> Functions:
-    """Return the functions that earlier engines compiled for ``model``, by signature. Callers add new functions to it.
+    """Return the functions that earlier engines compiled for ``model``, by signature.
 
-    If engines cannot share functions, return a new mapping. Shared functions are kept as long as the model exists.
+    Callers add new functions to the returned dict, which is kept as long as the model exists. If engines cannot share
+    functions, a new empty dict is returned.
     """
     return _SHARED.setdefault(model, {}) if sharable(backend) else {}
 

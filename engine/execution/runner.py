@@ -32,15 +32,16 @@ Cache = list[tuple[Tensor, Tensor]]
 
 
 class ModelRunner:
-    """An executor that holds the weights and the KV cache, runs plans, and samples tokens.
+    """An executor that has the weights and the KV cache, runs step plans, and samples tokens.
 
     ``cache`` has a pair of keys and values for each layer, both of shape ``[blocks, block size, key/value heads, head
     width]``. With ``tensor_parallel_size`` above 1, torch's process group must exist: this process then loads its share
     of the weights and heads, and every process must run the same plans. ``compiled`` is the compiled model; None if the
-    backend does not compile. ``written`` has the slots that each forward of the last step wrote, int64 ``[rows,
-    positions]``.
+    backend does not compile. ``written`` has one int64 tensor ``[rows, positions]`` for each forward of the last step:
+    the slots of the KV cache that the forward wrote.
 
-    Raises RecompileError and DeviceRefusedError if the warm-up fails.
+    If the warm-up fails, raises DeviceRefusedError (the device does not support a step) or RecompileError (a step does
+    not match the graph that was compiled for it).
     """
 
     def __init__(self, config: EngineConfig, checkpoint: Checkpoint) -> None:
@@ -67,7 +68,10 @@ class ModelRunner:
             self._blank(list(range(config.total_blocks)))
 
     def execute(self, plan: Runnable, sequences: Mapping[str, SequenceState]) -> list[TokenOutput]:
-        """Run the plan and return one token for each of ``plan.request_ids``, in that order."""
+        """Run the plan and return one token for each of ``plan.request_ids``, in that order.
+
+        The logprobs of prompt tokens, if requested, are stored in ``sequences``.
+        """
         self.written.clear()
         rows = [sequences[request_id] for request_id in plan.request_ids]
         step = self.step_logits(plan, token_ids_for(plan, rows), wanted_parts(plan, sequences))
@@ -78,16 +82,18 @@ class ModelRunner:
     def logits(self, plan: Runnable, token_ids: Sequence[int]) -> Tensor:
         """Run the plan and return the logits to sample from, float32 ``[rows, vocabulary]``.
 
-        There is a row for each of ``plan.request_ids``. ``token_ids`` is the result of ``token_ids_for``. Raises
-        RecompileError and DeviceRefusedError.
+        There is a row for each of ``plan.request_ids``. ``token_ids`` is the result of ``token_ids_for``. With a
+        compiled model, raises RecompileError if the step matches no compiled graph, and DeviceRefusedError if the
+        device does not support its tensors.
         """
         return self.step_logits(plan, token_ids, ()).rows
 
     @torch.inference_mode()
     def step_logits(self, plan: Runnable, token_ids: Sequence[int], parts: Sequence[PromptPart]) -> StepLogits:
-        """Do what ``logits`` does, and also return the logits of ``parts``, which are parts of prompts.
+        """Run the plan and return the logits to sample from, and the logits of the prompt tokens in ``parts``.
 
-        ``parts`` must be empty for a compiled model, whose graphs do not return logits of a whole prompt.
+        The logits to sample from are those that ``logits`` returns. ``parts`` must be empty for a compiled model, whose
+        graphs do not return the logits of a whole prompt.
         """
         wanted = {part.request_id: part for part in parts}
         if isinstance(plan, Prefill):
@@ -108,9 +114,9 @@ class ModelRunner:
         return StepLogits(self.forward(decode_inputs(plan, token_ids)))
 
     def _of_a_prompt(self, inputs: ModelInputs, part: PromptPart | None) -> StepLogits:
-        """Run a prompt or a part of a prompt. Its last position is the one to sample from.
+        """Run ``inputs``, consecutive tokens of one request, and return the logits of the last token, to sample from.
 
-        If ``part`` is not None, the result also has the logits of all positions of ``part``.
+        If ``part`` is not None, it names these tokens, and the result also has the logits of all of them.
         """
         if part is None:
             return StepLogits(self.forward(inputs))
@@ -125,7 +131,7 @@ class ModelRunner:
         return self._last_logits(inputs, 1)[:, 0]
 
     def _last_logits(self, inputs: ModelInputs, count: int) -> Tensor:
-        """Do what ``forward`` does, but return the logits of ``count`` positions, ``[rows, count, vocabulary]``.
+        """Run one forward and return the logits of ``count`` positions, float32 ``[rows, count, vocabulary]``.
 
         The last of these positions is the one to sample from.
         """
@@ -148,7 +154,7 @@ class ModelRunner:
         return last
 
     def _mixed(self, plan: MixedStep, wanted: Mapping[str, PromptPart]) -> StepLogits:
-        """Run a mixed step: all decodes in one forward, then each other part in a forward of its own.
+        """Run a mixed step: all decodes in one forward, then each part that is not a decode in a forward of its own.
 
         The result has a row for each of ``plan.request_ids``.
         """
@@ -181,7 +187,7 @@ class ModelRunner:
         return Compilation(self._backend, compiled.graphs, compiled.recompiles, compiled.shared)
 
     def _run(self, inputs: ModelInputs, attention: str, arguments: Mapping[str, Any]) -> Any:
-        """Run the model without compilation, with the attention operation of this name and its arguments."""
+        """Run the model without compilation, with the attention operation named ``attention`` and its ``arguments``."""
         logits, self.cache = self.model(
             inputs.input_ids,
             position_ids=inputs.position_ids,

@@ -15,10 +15,11 @@ ROWS = 2
 
 
 def warm_up(model: CompiledModel, run: Callable[[Runnable], object], config: EngineConfig) -> None:
-    """Run the plans of the engine's scheduler (PLANS) to compile them, seal ``model``, and run them again.
+    """Run the warm-up plans of the engine's scheduler (PLANS) to compile graphs, seal ``model``, and run them again.
 
     ``run`` is a function that runs a plan. The plans write to the first blocks of the KV cache. Raises
-    DeviceRefusedError, and RecompileError if a plan does not match the graph to which it was compiled.
+    DeviceRefusedError if the device does not support a plan, and RecompileError if a plan does not match the graph that
+    was compiled for it.
     """
     plans = PLANS[config.scheduler](config)
     device = sendnn.warm_up_mode() if config.backend == sendnn.BACKEND.name else None
@@ -33,7 +34,10 @@ def warm_up(model: CompiledModel, run: Callable[[Runnable], object], config: Eng
 
 
 def warm_up_plans(context: int) -> tuple[Runnable, ...]:
-    """Return a prefill and a decode that fit in ``context`` tokens; only a prefill if ``context`` is a single block."""
+    """Return the warm-up plans of the continuous scheduler: a prefill and a decode that fit in ``context`` tokens.
+
+    If ``context`` is a single block, only the prefill is returned.
+    """
     blocks = context // BLOCK_SIZE
     prompt = _first_blocks(min(PREFILL_BLOCKS, blocks))
     length = len(prompt) * BLOCK_SIZE
@@ -46,10 +50,11 @@ def warm_up_plans(context: int) -> tuple[Runnable, ...]:
 
 
 def chunked_plans(context: int, chunk_size: int) -> tuple[Runnable, ...]:
-    """Return a chunk and a decode that fit in ``context`` tokens; only a chunk if ``context`` is a single block.
+    """Return the warm-up plans of the chunked scheduler: a chunk and a decode that fit in ``context`` tokens.
 
-    The chunk is the second one of a prompt if the context has room for two chunks. Otherwise it is the first one, with
-    as much left padding as a prompt of ``context`` tokens has.
+    If ``context`` is a single block, only the chunk is returned. The chunk is the second one of a prompt if the context
+    has room for two chunks. Otherwise it is the first one, with as much left padding as a prompt of ``context`` tokens
+    has.
     """
     room, size = context // BLOCK_SIZE, chunk_size // BLOCK_SIZE
     number = 1 if 2 * size <= room else 0
@@ -68,7 +73,10 @@ def chunked_plans(context: int, chunk_size: int) -> tuple[Runnable, ...]:
 
 
 def mixed_plan(context: int, block_size: int) -> MixedStep:
-    """Return a mixed step that fits in ``context`` tokens: two decodes, and a part of a prompt of several blocks."""
+    """Return the warm-up plan of the token-budget scheduler: a mixed step that fits in ``context`` tokens.
+
+    It has two decodes and a chunk of a prompt.
+    """
     room = -(-context // block_size)
     table = _first_blocks(min(DECODE_BLOCKS, room))
     last = min(len(table) * block_size, context) - 1
@@ -84,7 +92,7 @@ PLANS: Mapping[str, Callable[[EngineConfig], tuple[Runnable, ...]]] = {
     "chunked": lambda config: chunked_plans(config.max_model_len, config.chunking.chunk_size),
     "token_budget": lambda config: (mixed_plan(config.max_model_len, config.tokens_in_a_block),),
 }
-"""The plans of the warm-up for each scheduler: one for each kind of step."""
+"""The plans of the warm-up by scheduler. Together they have every kind of forward that the scheduler's steps have."""
 
 
 def _first_blocks(count: int) -> tuple[int, ...]:

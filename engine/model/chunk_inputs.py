@@ -16,10 +16,10 @@ from engine.scheduling.plan import AlignedDecode, PrefillChunk
 
 
 def chunk_inputs(plan: PrefillChunk) -> ModelInputs:
-    """Return the tensors of one chunk: left padding of the prompt, its tokens, and padding to the end of the block.
+    """Return the tensors of one chunk: left padding, prompt tokens, and right padding to the end of the last block.
 
-    A block that was found in the prefix cache is only read: if the chunk computes its tokens again, they are written to
-    the padding block.
+    A block that was found in the prefix cache is only read. If the chunk computes the tokens of such a block again,
+    they are written to the padding block.
     """
     first_column, end = plan.number * plan.chunk_size, (plan.number + 1) * plan.chunk_size
     offset, length = plan.left_padding + plan.start - first_column, len(plan.token_ids)

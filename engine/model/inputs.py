@@ -122,10 +122,11 @@ def one_token_a_row(
     tkvs: IntArray,
     tables: Sequence[Sequence[int]],
 ) -> ModelInputs:
-    """Return the tensors of a decode from arrays ``[rows]``; a lone sequence has two rows.
+    """Return the tensors of a decode of ``plan`` from three arrays ``[rows]`` and the padded block tables.
 
-    ``positions`` has the positions of the new tokens; ``tkvs`` counts the new tokens. The function uses numpy, because
-    torch takes ten times as long for arrays of this size.
+    There is one row per request, but two equal rows for a lone request. ``positions`` has the positions of the new
+    tokens, and ``tkvs`` the padded lengths including these tokens. The function uses numpy, because torch takes ten
+    times as long for arrays of this size.
     """
     rows = len(plan.request_ids)
     block_table = numpy.array(tables)

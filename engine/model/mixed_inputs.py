@@ -1,8 +1,8 @@
 """Convert the parts of a mixed step to the tensors of ibm-fms's paged attention. Pure functions.
 
 In a forward of ibm-fms all rows have the same number of positions. So a mixed step takes several forwards: one for all
-decodes, then one for each other part. The other parts run in the order of the step, because a part may read blocks that
-an earlier part writes; no other part writes the blocks of a decode (docs/engine.md).
+decodes, then one for each part that is not a decode. These parts run in the order of the step, because a part may read
+blocks that an earlier part writes. No part writes to the blocks of another request's decode (docs/engine.md).
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,10 @@ from engine.scheduling.plan import Part
 
 
 def decode_rows(parts: Sequence[Part], block_size: int) -> ModelInputs:
-    """Return the tensors of a forward of decodes. Rows with fewer blocks have whole blocks of padding on the left."""
+    """Return the tensors of one forward of decodes, one row per part.
+
+    Rows with fewer blocks than the longest one have whole blocks of padding on the left. A lone decode has two rows.
+    """
     copies = max(1, SMALLEST_DECODE_BATCH // len(parts))
     rows = [*parts] * copies
     positions = numpy.array([part.start for part in rows])
@@ -40,7 +43,7 @@ def decode_rows(parts: Sequence[Part], block_size: int) -> ModelInputs:
 def part_inputs(part: Part, block_size: int) -> ModelInputs:
     """Return the tensors of one part, with a position for each of its tokens.
 
-    Earlier tokens are read by block table.
+    The keys and values of earlier tokens are read from the KV cache by block table.
     """
     positions = numpy.arange(part.start, part.stop)
     return _row(part, part.token_ids, positions, part.stop, block_size)
@@ -61,7 +64,10 @@ def part_in_whole_blocks(part: Part, block_size: int) -> ModelInputs:
 
 
 def _row(part: Part, token_ids: Sequence[int], positions: IntArray, end: int, block_size: int) -> ModelInputs:
-    """Return the tensors of one row: ``token_ids`` at the consecutive ``positions`` (int64 ``[n]``) up to ``end``."""
+    """Return the tensors of a forward of one row, in which ``token_ids`` are at ``positions``.
+
+    ``positions`` is int64 ``[n]``, and consecutive. ``end`` is the position after the last one.
+    """
     blocks = numpy.array(part.blocks)
     slots = blocks[positions // block_size] * block_size + positions % block_size
     outputs = min(block_size, len(positions))

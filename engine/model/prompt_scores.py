@@ -23,22 +23,26 @@ class PromptLogits(NamedTuple):
 
 
 class StepLogits(NamedTuple):
-    """The results of a step: ``rows`` to sample from (float32 ``[rows, vocabulary]``), and logits of prompt tokens."""
+    """The results of a step: ``rows``, the logits to sample from, and ``prompts``, the logits of prompt tokens.
+
+    ``rows`` is float32 ``[rows, vocabulary]``.
+    """
 
     rows: Tensor
     prompts: tuple[PromptLogits, ...] = ()
 
 
 def wanted_parts(plan: Runnable, sequences: Mapping[str, SequenceState]) -> tuple[PromptPart, ...]:
-    """Return the parts of prompts in a step whose logits are needed for logprobs of prompts."""
+    """Return which prompt tokens of a step need logits, because their request has ``prompt_logprobs``."""
     parts = prompt_parts(plan)
     return tuple([part for part in parts if sequences[part.request_id].wants_logprobs_of_its_prompt])
 
 
 def store_prompt_logprobs(logits: PromptLogits, sequence: SequenceState) -> None:
-    """Store the logprobs of the prompt tokens that follow the positions of ``logits`` in ``sequence``.
+    """Compute logprobs of prompt tokens from ``logits``, and store them in ``sequence``.
 
-    The logits at the last prompt token are not used, because the next token is a generated one.
+    The logits at a position give the logprob of the next token. Those at the last prompt token are not used, because
+    the next token is a generated one.
     """
     prompt, count = sequence.request.prompt_token_ids, sequence.params.prompt_logprobs
     following = prompt[logits.start + 1 : logits.start + 1 + len(logits.values)]

@@ -24,8 +24,9 @@ At this temperature the most likely token is always drawn.
 def sample(logits: Tensor, sequences: Sequence[SequenceState], seed: int) -> list[TokenOutput]:
     """Return one token for each row of ``logits`` (``[rows, vocabulary]``), sampled with the parameters of its request.
 
-    A golden token replaces the sampled token. ``seed`` and the request's id seed the generators of requests that have
-    no seed, so that a run is repeatable. The tokens of a request depend only on its logits and its generator.
+    If the request has golden tokens (``SamplingParams.golden_token_ids``), the one for this position replaces the
+    sampled token. ``seed`` and the request's id seed the generators of requests that have no seed, so that a run is
+    repeatable. The tokens of a request depend only on its logits and its generator.
     """
     logits = constrained(logits.float(), sequences)
     allowed = processed(logits, sequences)
@@ -77,7 +78,10 @@ def filtered_probabilities(logits: Tensor, params: Sequence[SamplingParams]) -> 
 
 
 def _nucleus(logits: Tensor, top_p: Tensor) -> Tensor:
-    """Mask the ``logits`` (``[rows, vocabulary]``) outside each row's nucleus of ``top_p`` (``[rows, 1]``)."""
+    """Return ``logits`` with -inf for the tokens that top-p excludes.
+
+    ``logits`` is ``[rows, vocabulary]``, ``top_p`` is ``[rows, 1]``.
+    """
     ordered, order = logits.softmax(dim=-1).sort(dim=-1, descending=True, stable=True)
     beyond = ordered.cumsum(dim=-1) - ordered >= top_p
     beyond[:, 0] = False  # keep the most likely token also if top_p is so small that it is 0 in float32
@@ -104,9 +108,10 @@ def hash_text(text: str) -> int:
 
 
 def with_logprobs(logits: Tensor, token_ids: Sequence[int], wanted: Sequence[int | None]) -> list[TokenOutput]:
-    """Return a token for each row of ``logits`` (``[rows, vocabulary]``), with logprobs if its request wants them.
+    """Return the token in ``token_ids`` for each row of ``logits`` (``[rows, vocabulary]``), with logprobs.
 
-    ``wanted`` has ``SamplingParams.logprobs`` for each row: a number of most likely tokens, or None for no logprobs.
+    ``wanted`` has ``SamplingParams.logprobs`` for each row: the number of most likely tokens whose logprobs are
+    returned in addition to that of the token, or None for no logprobs.
     """
     most = max((count for count in wanted if count is not None), default=None)
     if most is None:

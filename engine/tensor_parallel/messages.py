@@ -20,7 +20,7 @@ class Start(NamedTuple):
 class Step(NamedTuple):
     """A message to every worker: run ``plan``. ``token_ids`` is the result of ``token_ids_for``.
 
-    ``wanted`` are the parts of prompts whose logits the answer must have, too.
+    ``wanted`` has the prompt tokens whose logits the answer must have in addition to those to sample from.
     """
 
     plan: Runnable
@@ -35,9 +35,10 @@ class Ready(NamedTuple):
 
 
 class Logits(NamedTuple):
-    """A message from worker 0 for each step: its logits, float32 ``[rows, vocabulary]``.
+    """The message from worker 0 after each step: the logits to sample from, float32 ``[rows, vocabulary]``.
 
-    ``prompts`` has (request, first position, float32 ``[positions, vocabulary]``) for each wanted part of a prompt.
+    ``prompts`` has (request id, first position, logits float32 ``[positions, vocabulary]``) for each of
+    ``Step.wanted``.
     """
 
     values: "numpy.ndarray"

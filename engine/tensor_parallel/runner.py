@@ -30,7 +30,10 @@ class ParallelRunner:
         return self._workers.compilation
 
     def execute(self, plan: Runnable, sequences: Mapping[str, SequenceState]) -> list[TokenOutput]:
-        """Return one token for each of ``plan.request_ids``, in that order. Raises WorkerDiedError."""
+        """Run the plan and return one token for each of ``plan.request_ids``, in that order.
+
+        Raises WorkerDiedError if a worker has ended or failed.
+        """
         rows = [sequences[request_id] for request_id in plan.request_ids]
         step = self._workers.step_logits(plan, token_ids_for(plan, rows), wanted_parts(plan, sequences))
         for request_id, start, values in step.prompts:

@@ -96,7 +96,10 @@ class Workers:
         return tuple(process.pid for process in self._processes)
 
     def ready(self) -> None:
-        """Wait until every worker has loaded its part of the model. Raises WorkerDiedError."""
+        """Wait until every worker has loaded its part of the model and is warmed up.
+
+        Raises WorkerDiedError if a worker ends or fails before that.
+        """
         try:
             waiting = list(self._connections)
             while waiting:
@@ -118,11 +121,15 @@ class Workers:
         return Compilation(self._compiled[0].backend, sum(c.graphs for c in self._compiled), self._recompiles)
 
     def logits(self, plan: Runnable, token_ids: Sequence[int]) -> "numpy.ndarray":
-        """Run a plan on all workers and return its logits, float32 ``[rows, vocabulary]``. Raises WorkerDiedError."""
+        """Run a plan on all workers and return the logits to sample from, float32 ``[rows, vocabulary]``.
+
+        ``token_ids`` is the result of ``token_ids_for``. Raises WorkerDiedError if a worker has ended or failed, if the
+        workers were closed, or if this process is a fork of the one that started them.
+        """
         return self.step_logits(plan, token_ids, ()).values
 
     def step_logits(self, plan: Runnable, token_ids: Sequence[int], wanted: tuple[PromptPart, ...]) -> Logits:
-        """Do what ``logits`` does, and also return the logits of the ``wanted`` parts of prompts."""
+        """Do what ``logits`` does, and also return the logits of the prompt tokens in ``wanted``."""
         if os.getpid() != self._owner:
             raise WorkerDiedError("only the process that started the engine's workers can run steps, not a fork of it")
         if self._end is not None:
@@ -174,7 +181,7 @@ class Workers:
         return received
 
     def _died(self, failed: dict[int, Failed] | None = None) -> WorkerDiedError:
-        """Return the error to raise after a worker failed; ``failed`` has the messages received so far, by rank."""
+        """Return the error to raise after a worker failed. ``failed`` has the messages received so far, by rank."""
         if self._end is None:
             what, self._traceback = self._cause(dict(failed or {}))
             self.close(what)

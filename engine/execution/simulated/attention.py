@@ -13,7 +13,7 @@ from engine.execution.simulated import products
 
 
 def store(keys: Tensor, values: Tensor, key_cache: Tensor, value_cache: Tensor, slots: Tensor) -> tuple[Tensor, Tensor]:
-    """Write keys and values ``[rows, positions, heads, width]`` to their slots in place and return the caches."""
+    """Write keys and values ``[rows, positions, heads, width]`` to their slots in place, and return the caches."""
     for cache, new in ((key_cache, keys), (value_cache, values)):
         cache.view(-1, *cache.shape[2:]).index_copy_(0, slots.reshape(-1), new.reshape(-1, *new.shape[2:]))
     return key_cache, value_cache
@@ -23,7 +23,8 @@ class Seen(NamedTuple):
     """The masks of a step, which are the same in each layer; both are bool.
 
     ``padding`` ``[rows, positions, 1]`` is True for positions of padding. ``mask`` ``[rows, 1, group * positions,
-    columns]`` is True where a position may attend to a column.
+    columns]`` is True where a position may attend to a column of the row's blocks; ``group`` is the number of query
+    heads per key head.
     """
 
     padding: Tensor
@@ -45,10 +46,11 @@ def seen(query: Tensor, key_cache: Tensor, current_tkv: Tensor, left_padding: Te
 def attend(
     query: Tensor, key_cache: Tensor, value_cache: Tensor, scale: float, block_table: Tensor, visible: Seen
 ) -> Tensor:
-    """Compute the attention of the last positions of each row, ``[rows, positions, heads, width]``, to its blocks.
+    """Compute the attention of ``query``, the last positions of each row, to all columns of the row's blocks.
 
-    A decode has one position per row, a chunk of a prompt has one row. The output of padding is zero. Query heads that
-    share a key head are passed as query positions, so that their keys are not copied.
+    ``query`` and the result are ``[rows, positions, heads, width]``. A decode has one position per row, a chunk of a
+    prompt has one row. The output of padding is zero. Query heads that share a key head are passed as query positions,
+    so that their keys are not copied.
     """
     rows, positions, heads, width = query.shape
     kv_heads = key_cache.shape[2]

@@ -77,7 +77,8 @@ def _find_inputs(graph: GraphModule, placeholders: Sequence[Node]) -> Inputs:
     stores = [node for node in nodes if node.target == STORE]
     if not stores or not embeddings:
         raise DeviceRefusedError(
-            "the model does not use spyre_paged_attn of ibm-fms, the only attention operation that the device supports"
+            "the model does not use spyre_paged_attn of ibm-fms, the only attention operation that the device "
+            "supports: set attention to 'fms'"
         )
     ids, slots = place[embeddings[0].args[0]], place[stores[0].args[4]]
     computes = [node for node in nodes if node.target == COMPUTE]

@@ -30,7 +30,7 @@ class CompiledFor:
         except (KeyError, ValueError):
             names = ", ".join((sendnn.CONTEXT, sendnn.BATCH, sendnn.BATCH_TKV))
             raise DeviceRefusedError(
-                f"the environment variables with the limits that the device compiles for are not set: {names}"
+                f"the device compiles for the limits in three environment variables, so set them to integers: {names}"
             ) from None
 
 
@@ -42,7 +42,10 @@ class Program:
 
     @property
     def limits(self) -> CompiledFor:
-        """Return the limits, which the first call reads from the environment. Raises DeviceRefusedError."""
+        """Return the limits, which the first call reads from the environment.
+
+        Raises DeviceRefusedError if they are not set there.
+        """
         if self._limits is None:
             self._limits = CompiledFor.from_environment()
         return self._limits

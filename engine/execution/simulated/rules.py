@@ -21,7 +21,7 @@ def check_dtypes(inputs: Iterable[tuple[str, torch.dtype]]) -> None:
     """Check the dtypes of a graph's inputs (weights, KV cache, mask), given as pairs of name and dtype."""
     for name, dtype in inputs:
         if dtype.is_floating_point and dtype != torch.float16:
-            raise DeviceRefusedError(f"{name} is {_plain(dtype)}, but the device computes in float16")
+            raise DeviceRefusedError(f"tensor {name} is {_plain(dtype)}, but the device computes in float16: cast it")
 
 
 def check_prefill(rows: int, positions: int, slots: Tensor, limits: CompiledFor) -> None:
@@ -40,19 +40,19 @@ def check_decode(
 ) -> None:
     """Check a decode of ``rows`` sequences.
 
-    ``slots`` is int64 ``[rows, 1]``, ``table`` int64 ``[rows, blocks]``. ``tkv`` (with the new token) and ``left``, the
-    left padding, have one value per row, both in tokens.
+    ``slots`` is int64 ``[rows, 1]``, ``table`` int64 ``[rows, blocks]``. ``tkv`` and ``left`` have one value per row,
+    in tokens: the padded length including the new token, and the left padding.
     """
     if rows < SMALLEST_DECODE_BATCH:
         raise DeviceRefusedError(
-            f"this decode has one row, but the device needs {SMALLEST_DECODE_BATCH}: duplicate a lone sequence"
+            f"this decode has one row, but the device needs at least {SMALLEST_DECODE_BATCH}: duplicate the row"
         )
     longest = max(tkv)
     if longest > limits.context:
         raise DeviceRefusedError(_too_long(f"this decode has a tkv of {longest}", limits))
     most = max(limits.batch, SMALLEST_DECODE_BATCH)
     if rows > most:
-        raise DeviceRefusedError(f"this decode has {rows} rows, but the device is compiled for at most {most}")
+        raise DeviceRefusedError(f"this decode has {rows} rows, but the device is compiled for at most {most} rows")
     blocks = table.tolist()
     # As in admission, the copy of a lone sequence does not count.
     sequences = len(set(map(tuple, blocks)))
@@ -70,9 +70,10 @@ def check_chunk(
 ) -> None:
     """Check a chunk of a prompt.
 
-    ``slots`` is int64 ``[rows, chunk size]``, ``table`` int64 ``[rows, blocks]``. ``tkv`` has the column at which the
-    chunk ends, ``left`` the left padding of the prompt. The blocks of the chunk are the last ones of the table. Each of
-    them is written whole: to its own slots, or to block 0 if its content is in the prefix cache.
+    ``slots`` is int64 ``[rows, chunk size]``, ``table`` int64 ``[rows, blocks]``. ``tkv`` and ``left`` have one value
+    each, in tokens: the column at which the chunk ends, and the left padding of the prompt. The blocks of the chunk are
+    the last ones of the table. The chunk writes the whole content of each of them: to that block, or to block 0 if the
+    content was found in the prefix cache.
     """
     if rows != 1:
         raise DeviceRefusedError(f"this chunk has {rows} prompts, but the device prefills one prompt at a time")
@@ -88,7 +89,9 @@ def check_chunk(
     written = (slots.view(-1, BLOCK_SIZE)[:, 0] // BLOCK_SIZE).tolist()
     own = blocks[0][-len(written) :]
     if any(to not in (block, PADDING_BLOCK) for to, block in zip(written, own, strict=True)):
-        raise DeviceRefusedError(f"this chunk is written to blocks {written}, but its own blocks are {own}")
+        raise DeviceRefusedError(
+            f"this chunk writes to blocks {written}, but may write only to its own blocks, {own}, or to block 0"
+        )
 
 
 def _check_whole_blocks(what: str, length: int) -> None:
@@ -97,7 +100,7 @@ def _check_whole_blocks(what: str, length: int) -> None:
 
 
 def _check_table(table: Sequence[Sequence[int]], tkv: int, left: Sequence[int]) -> None:
-    """Check that every row has the blocks of ``tkv`` tokens, and block 0 only for whole blocks of left padding."""
+    """Check that every row has the blocks of ``tkv`` tokens, and block 0 where, and only where, a block is padding."""
     wide = -(-tkv // BLOCK_SIZE)
     rule = "the block table is not a rectangle padded with block 0 on the left"
     for row, (blocks, padding) in enumerate(zip(table, left, strict=True)):
@@ -106,19 +109,25 @@ def _check_table(table: Sequence[Sequence[int]], tkv: int, left: Sequence[int]) 
         pads = padding // BLOCK_SIZE
         if any(blocks[:pads]) or not all(blocks[pads:]):
             raise DeviceRefusedError(
-                f"{rule}: row {row} is {list(blocks)}, but must have block 0 for its first {pads} blocks only"
+                f"{rule}: row {row} is {list(blocks)}, but {padding} tokens of left padding require block 0 "
+                f"in the first {pads} column(s), and in no other"
             )
 
 
 def _check_written_whole(what: str, slots: Tensor) -> None:
     starts = slots.view(-1, BLOCK_SIZE)
     if ((starts - starts[:, :1]) != torch.arange(BLOCK_SIZE)).any() or (starts[:, 0] % BLOCK_SIZE).any():
-        raise DeviceRefusedError(f"the slots of this {what} are not whole blocks, but the device writes whole blocks")
+        raise DeviceRefusedError(
+            f"the slots of this {what} are not whole blocks, but the device writes whole blocks: "
+            f"slots {BLOCK_SIZE} * i to {BLOCK_SIZE} * i + {BLOCK_SIZE - 1} of this {what} must be one block, in order"
+        )
 
 
 def _check_written(slots: Tensor) -> None:
     if (slots < BLOCK_SIZE).any():
-        raise DeviceRefusedError(f"this step writes to block {PADDING_BLOCK}, which is padding on the device")
+        raise DeviceRefusedError(
+            f"this step writes to block {PADDING_BLOCK}, which is padding on the device and must not be written"
+        )
 
 
 def _too_long(what: str, limits: CompiledFor) -> str:

@@ -104,7 +104,7 @@ def test_what_keeps_to_the_rules_passes() -> None:
             lambda: check_prefill(1, 64, slots(1).flip(1), LIMITS),
             "are not whole blocks, but the device",
         ),
-        (lambda: decode([[1, 2]], 128, [0]), "this decode has one row, but the device needs 2"),
+        (lambda: decode([[1, 2]], 128, [0]), "this decode has one row, but the device needs at least 2"),
         (lambda: decode([[1, 2, 3, 4, 5]] * 2, 257, [0, 0]), "this decode has a tkv of 257"),
         (
             lambda: decode([[1, 2]] * 5, 128, [0] * 5),
@@ -117,15 +117,15 @@ def test_what_keeps_to_the_rules_passes() -> None:
         (lambda: decode([[1, 2, 3]] * 2, 128, [0, 0]), "has 3 blocks, but a tkv of 128 needs 2"),
         (
             lambda: decode([[1, 2], [3, 0]], 128, [0, 64]),
-            "row 1 is [3, 0], but must have block 0 for its first 1",
+            "row 1 is [3, 0], but 64 tokens of left padding require block 0 in the first 1 column",
         ),
         (
             lambda: decode([[1, 2], [0, 3]], 128, [0, 63]),
-            "row 1 is [0, 3], but must have block 0 for its first 0",
+            "row 1 is [0, 3], but 63 tokens of left padding require block 0 in the first 0 column",
         ),
         (
             lambda: decode([[1, 2], [3, 4]], 128, [0, 64]),
-            "row 1 is [3, 4], but must have block 0 for its first 1",
+            "row 1 is [3, 4], but 64 tokens of left padding require block 0 in the first 1 column",
         ),
         (lambda: decode([[1, 2]] * 2, 128, [0, 0], [191, 63]), "writes to block 0, which is padding"),
         (lambda: chunk([[1, 2], [3, 4]], 128, 0), "this chunk has 2 prompts, but the device prefills one"),
@@ -138,8 +138,14 @@ def test_what_keeps_to_the_rules_passes() -> None:
             "this chunk ends at column 384, with 64 columns of left padding, but",
         ),
         (lambda: chunk([1, 2, 3], 128, 0), "has 3 blocks, but a tkv of 128 needs 2"),
-        (lambda: chunk([1, 0], 128, 64), "row 0 is [1, 0], but must have block 0 for its first 1"),
-        (lambda: chunk([1, 2], 128, 0, written=[2, 1]), "written to blocks [2, 1], but its own blocks are [1, 2]"),
+        (
+            lambda: chunk([1, 0], 128, 64),
+            "row 0 is [1, 0], but 64 tokens of left padding require block 0 in the first 1 column",
+        ),
+        (
+            lambda: chunk([1, 2], 128, 0, written=[2, 1]),
+            "writes to blocks [2, 1], but may write only to its own blocks, [1, 2]",
+        ),
         (lambda: check_dtypes([("mask", torch.float32)]), "mask is float32, but the device computes in float16"),
         (lambda: check_dtypes([("weight", torch.bfloat16)]), "weight is bfloat16, but the device computes in float16"),
     ],
@@ -167,7 +173,7 @@ def test_a_graph_without_its_attention_is_refused(monkeypatch: pytest.MonkeyPatc
 def test_a_graph_for_unknown_limits_or_for_fixed_shapes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(sendnn.CONTEXT, raising=False)
     with pytest.raises(
-        DeviceRefusedError, match=r"the limits that the device compiles for are not set: VLLM_DT_MAX_CONTEXT_LEN"
+        DeviceRefusedError, match=r"three environment variables, so set them to integers: VLLM_DT_MAX_CONTEXT_LEN"
     ):
         device.compile_graph(
             graph_of(lambda x: x + 1), [torch.zeros(1, dtype=torch.float16)], options={"sendnn.dynamic": True}

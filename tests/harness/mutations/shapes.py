@@ -54,7 +54,7 @@ def twice(made: ModelInputs) -> ModelInputs:
     return replace(made, input_ids=ids, position_ids=at, slot_mapping=slots)
 
 
-@shape_mutation(JOINING, "this decode has one row, but the device needs 2: duplicate a lone sequence")
+@shape_mutation(JOINING, "this decode has one row, but the device needs at least 2: duplicate the row")
 def decode_a_lone_sequence_alone(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(batch, "SMALLEST_DECODE_BATCH", 1)
 
@@ -150,7 +150,7 @@ def write_new_tokens_of_aligned_rows_to_the_padding(patch: pytest.MonkeyPatch) -
     patch.setattr(model_runner, "aligned_decode_inputs", low)
 
 
-@shape_mutation(CHUNKED, "this decode has one row, but the device needs 2: duplicate a lone sequence")
+@shape_mutation(CHUNKED, "this decode has one row, but the device needs at least 2: duplicate the row")
 def decode_a_lone_aligned_row_alone(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(chunk_batch, "SMALLEST_DECODE_BATCH", 1)
 

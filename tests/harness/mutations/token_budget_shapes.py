@@ -16,7 +16,7 @@ MIXED = "a-prompt-of-five-chunks-beside-a-decode"
 CUT = "decodes-and-two-chunks-in-one-step"
 
 
-@shape_mutation(MIXED, "this decode has one row, but the device needs 2: duplicate a lone sequence")
+@shape_mutation(MIXED, "this decode has one row, but the device needs at least 2: duplicate the row")
 def decode_a_lone_row_of_a_mixed_step_alone(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(mixed_inputs, "SMALLEST_DECODE_BATCH", 1)
 

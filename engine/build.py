@@ -55,9 +55,11 @@ class Engine:
 def build_engine(config: EngineConfig) -> Engine:
     """Build the engine that ``config`` describes.
 
-    Raises ConfigError for a configuration that does not fit the model or the free memory; CheckpointError if the model
-    is missing, or if ibm-fms would load it wrongly without an error; WorkerDiedError if a worker process ends; and,
-    with a backend that compiles, RecompileError and DeviceRefusedError from the warm-up.
+    Raises ConfigError if ``config`` does not fit the model or the free memory; CheckpointError if the model is missing,
+    or is of an architecture that ibm-fms would load wrongly without an error; and WorkerDiedError if a worker process
+    ends while the engine is built. With a backend that compiles, the warm-up can fail: raises DeviceRefusedError if the
+    device does not support its tensors, and RecompileError if one of its steps does not match the graph that was
+    compiled for it.
     """
     checkpoint = resolve(config.model, config.revision)
     check_supported(checkpoint)
@@ -95,7 +97,7 @@ def _executor(config: EngineConfig, checkpoint: Checkpoint, workers: Workers | N
 
 
 def _check_memory(config: EngineConfig, checkpoint: Checkpoint, settings: Mapping[str, Any]) -> None:
-    """Raise ConfigError if the KV cache needs more than the free memory; the system might kill the process."""
+    """Raise ConfigError if the KV cache needs more memory than is free: the system might kill the process later."""
     width = settings.get("head_dim") or settings["hidden_size"] // settings["num_attention_heads"]
     heads = settings.get("num_key_value_heads") or settings["num_attention_heads"]
     layers = settings["num_hidden_layers"]
@@ -105,7 +107,7 @@ def _check_memory(config: EngineConfig, checkpoint: Checkpoint, settings: Mappin
         raise ConfigError(
             f"max_num_seqs {config.max_num_seqs} and max_model_len {config.max_model_len} need a KV cache of "
             f"{config.total_blocks:,} blocks, which takes {needed / 1e9:,.1f} GB with model {checkpoint.name}, "
-            f"but only {free / 1e9:,.1f} GB of memory are free"
+            f"but only {free / 1e9:,.1f} GB of memory are free: reduce max_num_seqs, max_model_len or num_blocks"
         )
 
 

@@ -27,11 +27,13 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits of scheduling. A limit of ``None`` means the value that the engine was built with.
+    """The limits of scheduling. None means the value that the engine was built with.
 
-    ``max_model_len`` limits a sequence (padded prompt plus new tokens, in tokens), ``max_num_seqs`` the decode batch,
-    ``available_blocks`` the blocks for sequences (block 0 not counted), ``max_batch_tkv_limit`` the product of batch
-    size and tkv.
+    ``max_model_len`` is the maximum length of a sequence in tokens: prompt (padded, if the scheduler pads prompts) plus
+    new tokens. ``max_num_seqs`` is
+    the maximum number of sequences in a decode. ``available_blocks`` is the number of blocks for sequences, without
+    block 0. ``max_batch_tkv_limit`` is the maximum of batch size x tkv, where tkv is the padded length of the batch in
+    tokens.
     """
 
     max_model_len: int | None = None
@@ -42,7 +44,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class ResolvedLimits:
-    """Limits with every value filled in and checked against the engine."""
+    """``Limits`` without None: each value is set, and is at most the value that the engine was built with."""
 
     max_model_len: int
     max_num_seqs: int
@@ -54,9 +56,10 @@ class ResolvedLimits:
 class Chunking:
     """Options of the chunked scheduler, as in the plugin sendnn-inference.
 
-    ``chunk_size`` is in tokens. With ``interleave`` a decode step runs between two chunks. If the batch x tkv limit
-    forces sequences to pause, a decode selects the sequences with the fewest generated tokens first; with
-    ``long_output_priority`` it selects those with the most generated tokens first.
+    ``chunk_size`` is in tokens. With ``interleave``, a decode step runs between two chunks of a prompt. If not all
+    sequences can decode within ``max_batch_tkv_limit``, some of them pause. Sequences that have been paused longest
+    decode first; of the others, those with the fewest generated tokens, or with ``long_output_priority`` those with
+    the most.
     """
 
     chunk_size: int = DEFAULT_CHUNK_SIZE
@@ -91,15 +94,14 @@ OPTIONS: Mapping[str, type[Chunking | TokenBudget]] = {"chunked": Chunking, "tok
 class EngineConfig:
     """The configuration that an engine is built for.
 
-    ``num_blocks`` is the size of the KV cache in blocks, including the padding block; by default the cache has room for
-    ``max_num_seqs`` sequences of ``max_model_len`` tokens. ``backend`` is a name in engine/backends. ``attention`` is
-    ``paged`` (our vectorised operation), ``fms`` (the operation that ibm-fms ships, which loops over tokens), or None
-    for the backend's default; ``attention_op`` is the resolved name. ``scheduler`` is ``continuous``, ``static`` (a
-    baseline), ``chunked`` or ``token_budget``. The fields from ``chunk_size`` on are the options of ``chunked``
-    (see ``Chunking``) and ``token_budget`` (see ``TokenBudget``); None means the default of that class.
-    ``tensor_parallel_size`` is the number of processes that share the model; with 1 the model runs in the engine's own
-    process.
-    ``seed`` seeds the random generators of requests that have no seed.
+    ``num_blocks`` is the size of the KV cache in blocks, including block 0, which is only padding; by default the cache
+    has room for ``max_num_seqs`` sequences of ``max_model_len`` tokens. ``backend`` is a name in engine/backends.
+    ``attention`` is ``paged`` (our vectorised operation), ``fms`` (the operation that ibm-fms ships, which loops over
+    tokens), or None for the backend's default; ``attention_op`` is the resolved name. ``scheduler`` is ``continuous``,
+    ``static`` (a baseline), ``chunked`` or ``token_budget``. ``tensor_parallel_size`` is the number of processes that
+    share the model; with 1 the model runs in the engine's own process. ``seed`` seeds the random generators of requests
+    that have no seed. The fields from ``chunk_size`` on are options of one or two schedulers: see ``Chunking`` for
+    ``chunked`` and ``TokenBudget`` for ``token_budget``. For these options None means the default of that class.
 
     Raises ConfigError for invalid values.
     """
@@ -145,7 +147,7 @@ class EngineConfig:
         if self.available_blocks < full_length:
             raise ConfigError(
                 f"the KV cache has {max(0, self.available_blocks)} blocks for sequences, but one sequence of "
-                f"max_model_len {self.max_model_len} needs {full_length}"
+                f"max_model_len {self.max_model_len} needs {full_length}: increase num_blocks or reduce max_model_len"
             )
 
     def _check_attention(self, name: str) -> None:
@@ -189,7 +191,8 @@ class EngineConfig:
             for name in self._given(options):
                 if name not in allowed:
                     raise ConfigError(
-                        f"{name} is an option of scheduler {scheduler!r}, but this engine has {self.scheduler!r}"
+                        f"{name} is an option of scheduler {scheduler!r}, but this engine has scheduler "
+                        f"{self.scheduler!r}: leave the option out, or choose another scheduler"
                     )
         if self.chunking.chunk_size % BLOCK_SIZE:
             raise ConfigError(f"chunk_size {self.chunk_size} is not a multiple of {BLOCK_SIZE}")
@@ -221,17 +224,17 @@ class EngineConfig:
 
     @property
     def available_blocks(self) -> int:
-        """Return the number of blocks for sequences: all blocks except the padding block."""
+        """Return the number of blocks for sequences: all blocks except block 0, the padding block."""
         return self.total_blocks - 1
 
     @property
     def batch_tkv_limit(self) -> int:
-        """Return the limit on batch size x tkv."""
+        """Return the limit on batch size x tkv: ``max_batch_tkv_limit`` or its default."""
         return self.max_batch_tkv_limit or self.max_model_len * self.max_num_seqs
 
 
 def resolve_limits(config: EngineConfig, limits: Limits) -> ResolvedLimits:
-    """Return ``limits`` with missing values filled in from ``config``.
+    """Return ``limits`` with each None replaced by the value that ``config`` gives.
 
     Raises ConfigError if a limit is below 1 or above the value that the engine was built with.
     """

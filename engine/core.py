@@ -19,10 +19,13 @@ DecodeText = Callable[..., str]
 
 
 class Executor(Protocol):
-    """The interface for running a plan. A model implements it, and so does a simulation that returns made-up tokens."""
+    """The interface of an object that runs step plans: ModelRunner runs a model, NoModel returns made-up tokens."""
 
     def execute(self, plan: Runnable, sequences: Mapping[str, SequenceState]) -> Sequence[TokenOutput]:
-        """Return one token for each of ``plan.request_ids``, in that order."""
+        """Run ``plan``, and return one token for each of ``plan.request_ids``, in that order.
+
+        ``sequences`` has the state of every request of the engine by request id.
+        """
         ...
 
 
@@ -30,20 +33,27 @@ class GrammarCompiler(Protocol):
     """The interface for compiling structured outputs to grammars. Implemented by ``Grammars`` in engine/grammars.py."""
 
     def check(self, params: StructuredOutputsParams, golden_token_ids: Sequence[int] = ()) -> None:
-        """Compile ``params``. Raises SamplingParamsError if that fails, or if the grammar forbids a golden token."""
+        """Compile ``params``, and check that the grammar allows ``golden_token_ids`` as the first tokens of the answer.
+
+        Raises SamplingParamsError if ``params`` cannot be compiled, or if the grammar forbids one of these tokens.
+        """
 
     def start(self, params: StructuredOutputsParams) -> Grammar:
-        """Return a new grammar for a request, at its first token. Raises StructuredOutputsError."""
+        """Return the grammar of a new request, before its first token.
+
+        Raises StructuredOutputsError if ``params`` cannot be compiled.
+        """
         ...
 
 
 class StepRecord(NamedTuple):
     """The record of one engine step: its plan, its tokens, and the scheduler's state after the step.
 
-    ``request_outputs`` lists the requests that got a token in this step, in running order; ``tokens`` has the tokens in
-    the same order. ``finished_requests`` lists the requests that ended with their token. With the continuous scheduler,
-    ``n_reserved_blocks`` and ``n_used_blocks`` still count the blocks of requests that ended in this step. ``chunked``
-    and ``token_budget`` are None with other schedulers.
+    ``step`` is the number of the step, from 1. ``request_outputs`` lists the requests that got a token in this step, in
+    the order of the plan; ``tokens`` has these tokens in the same order. ``finished_requests`` lists the requests that
+    ended in this step. With the continuous scheduler, ``n_reserved_blocks`` and ``n_used_blocks`` still count the
+    blocks of requests that ended in this step. ``chunked`` and ``token_budget`` have the state that only the scheduler
+    of that name has; with another scheduler they are None.
     """
 
     step: int
@@ -80,14 +90,14 @@ class EngineCore:
         self.reset(Limits())
 
     def reset(self, limits: Limits) -> ResolvedLimits:
-        """Drop every request and set other limits; keep the executor with its loaded and compiled model.
+        """Drop every request and set new limits. The model stays loaded and compiled.
 
         Raises ConfigError for a limit below 1, or above the value that the engine was built with.
         """
         return self.restart(resolve_limits(self.config, limits))
 
     def restart(self, limits: ResolvedLimits) -> ResolvedLimits:
-        """Do what ``reset`` does, but with ``limits`` that an earlier ``reset`` of this engine returned."""
+        """Drop every request and set ``limits``, which an earlier ``reset`` of this engine has checked and returned."""
         self.limits = limits
         self.scheduler: Scheduler = SCHEDULERS[self.config.scheduler](self.config, self.limits)
         self.sequences: dict[str, SequenceState] = {}
@@ -95,10 +105,11 @@ class EngineCore:
         return self.limits
 
     def add_request(self, request: Request) -> None:
-        """Queue a request, without checking whether it fits the context: entry points do that.
+        """Queue a request. The core does not check whether the request fits the context: entry points do that.
 
-        Raises ValueError for an empty prompt, an id that is in use, a missing ``max_tokens``, stop strings or
-        structured outputs without a tokenizer, and structured outputs that cannot be compiled.
+        Raises ValueError if the prompt is empty, if the id is in use, or if ``max_tokens`` is None. Raises
+        SamplingParamsError, a ValueError, if the engine has no tokenizer and the request has stop strings or structured
+        outputs, or if its structured outputs cannot be compiled.
         """
         if not request.prompt_token_ids:
             raise ValueError(f"request {request.request_id} has an empty prompt")
@@ -117,17 +128,18 @@ class EngineCore:
         self.scheduler.add(request.request_id, len(request.prompt_token_ids), max_tokens, sequence)
 
     def check_grammar(self, params: SamplingParams) -> None:
-        """Compile the structured outputs of a request, so that ``add_request`` finds them compiled.
+        """Compile the structured outputs of a request, if it has any. ``add_request`` then finds them in a cache.
 
-        Entry points call this before they queue a request. AsyncLLM does so outside the engine's thread, since
-        compiling can take long. Raises SamplingParamsError.
+        Entry points call this method before they queue a request. AsyncLLM calls it outside the engine's thread,
+        because compiling can take long. Raises SamplingParamsError if the structured outputs cannot be compiled, or if
+        they forbid one of ``golden_token_ids``.
         """
         if params.structured_outputs is not None:
             self._compiler().check(params.structured_outputs, params.golden_token_ids)
 
     def _compiler(self) -> GrammarCompiler:
         if self._grammars is None:
-            raise StructuredOutputsError("structured_outputs need an engine with a tokenizer")
+            raise StructuredOutputsError("structured_outputs needs a tokenizer, which this engine does not have")
         return self._grammars
 
     def abort(self, request_id: str) -> bool:
@@ -140,7 +152,8 @@ class EngineCore:
     def step(self) -> StepRecord:
         """Plan and run one step, sample, and end the requests that are finished.
 
-        Raises OutOfBlocksError if no request runs and the whole KV cache cannot hold the head of the queue.
+        Raises OutOfBlocksError if no request can run, now or later: for example, nothing is running, and the first
+        request in the queue needs more blocks than the whole KV cache has.
         """
         scheduler, sequences = self.scheduler, self.sequences
         plan = scheduler.plan()

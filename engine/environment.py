@@ -9,7 +9,7 @@ BATCH_TKV_LIMIT = "VLLM_DT_MAX_BATCH_TKV_LIMIT"
 MAX_THREADS = 1024
 """More threads than this are a typing error; torch would start them all."""
 MAX_DIGITS = 18
-"""A longer number is a typing error, and Python refuses to convert one of thousands of digits."""
+"""A number with more digits is a typing error. Python refuses to convert numbers with thousands of digits."""
 
 
 def backend(environ: Mapping[str, str]) -> str:
@@ -30,7 +30,9 @@ def batch_tkv_limit(environ: Mapping[str, str], scheduler: str = "continuous") -
 
 
 def threads(environ: Mapping[str, str]) -> int:
-    """Return the number of threads for torch: ``OMP_NUM_THREADS``, or 1, which is fastest for tiny-granite.
+    """Return the number of threads for torch: ``OMP_NUM_THREADS``, or 1 if it is not set.
+
+    One thread is fastest for tiny-granite, the built-in model.
 
     Raises ConfigError if the value is not a positive integer.
     """
@@ -42,7 +44,10 @@ def threads(environ: Mapping[str, str]) -> int:
 
 
 def _whole(name: str, text: str) -> int:
-    """Return the positive integer that a variable has. Raises ConfigError."""
+    """Return ``text``, the value of the environment variable ``name``, as an integer.
+
+    Raises ConfigError if ``text`` is not a positive integer.
+    """
     if not text.isascii() or not text.isdecimal() or len(text) > MAX_DIGITS or int(text) < 1:
         shown = text if len(text) <= MAX_DIGITS else f"{text[:MAX_DIGITS]}…"
         raise ConfigError(f"{name} must be a whole number of at least 1, not {shown!r}")

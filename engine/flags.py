@@ -26,11 +26,11 @@ FLAGS: Mapping[str, _Flag] = {
     "rules": _Flag("VERSION", f"rules of vLLM {' or '.join(TOKEN_BUDGET_RULES)}"),
     "block_size": _Flag("N", "tokens per block of the cache, a multiple of 32"),
 }
-"""The flags. A key is the name of the field in Chunking or TokenBudget that the flag sets."""
+"""The flags, by the name of the field in Chunking or TokenBudget that each flag sets."""
 
 
 def add_scheduler_flags(parser: argparse.ArgumentParser, *, in_help: bool) -> None:
-    """Add the flags to ``parser``. ``--help`` lists them only with ``in_help``. The default of each flag is None."""
+    """Add the flags to ``parser``, each with default None. With ``in_help`` False, ``--help`` does not list them."""
     kinds: Mapping[str, Callable[[str], Any]] = {"N": positive, "N|0": not_negative, "yes|no": _yes, "VERSION": str}
     for name, flag in FLAGS.items():
         of = ", ".join(scheduler for scheduler, options in OPTIONS.items() if name in options.__annotations__)

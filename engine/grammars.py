@@ -17,11 +17,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 COMPILED = 64
-"""The size of the cache of compiled grammars. Clients often send the same grammar again."""
+"""The number of compiled grammars that are kept, because clients often send the same grammar again."""
 
 
 class Grammar:
-    """The grammar of one request, after the tokens generated so far. Implements ``engine.sequence.Grammar``."""
+    """The grammar of one request, with its state after the tokens generated so far.
+
+    Implements ``engine.sequence.Grammar``.
+    """
 
     def __init__(self, matcher: Any, size: int, eos_token_ids: frozenset[int]) -> None:
         self._matcher = matcher
@@ -44,7 +47,10 @@ class Grammar:
         return bits[: self._size].astype(numpy.bool_)
 
     def accept(self, token_id: int) -> None:
-        """Record that ``token_id`` was generated. After EOS any token may come."""
+        """Record that ``token_id`` was generated, and set ``error`` if the grammar cannot accept it.
+
+        Tokens after EOS are not checked.
+        """
         self._ended = self._ended or token_id in self._eos_token_ids
         if not self._ended:
             self._matcher.consume_token(token_id)
@@ -66,9 +72,10 @@ class Grammars:
         self._compiled = lru_cache(maxsize=COMPILED)(self._compile)
 
     def check(self, params: StructuredOutputsParams, golden_token_ids: Sequence[int] = ()) -> None:
-        """Compile ``params``.
+        """Compile ``params``, and check that the grammar allows ``golden_token_ids`` as the first tokens of the answer.
 
-        Raises StructuredOutputsError if that fails, and SamplingParamsError if the grammar forbids a golden token.
+        Raises StructuredOutputsError if ``params`` cannot be compiled, and SamplingParamsError if the grammar forbids
+        one of these tokens.
         """
         matcher = self._compiled(params)
         given = list(golden_token_ids)
@@ -80,7 +87,10 @@ class Grammars:
             )
 
     def start(self, params: StructuredOutputsParams) -> Grammar:
-        """Return a new grammar for a request, at its first token. Raises StructuredOutputsError."""
+        """Return the grammar of a new request, before its first token.
+
+        Raises StructuredOutputsError if ``params`` cannot be compiled.
+        """
         eos = self._tokenizer.eos_token_ids
         return Grammar(self._compiled(params).deep_copy(), self._tokenizer.vocabulary_size, eos)
 
@@ -111,8 +121,9 @@ class Grammars:
 
 
 def grammar_text(params: StructuredOutputsParams) -> str:
-    """Return the grammar in the format of llguidance. Raises ValueError for a JSON schema that is not valid JSON, and
-    RecursionError for one that is nested too deeply.
+    """Return the grammar for ``params`` in the format of llguidance.
+
+    Raises ValueError if the JSON schema is not valid JSON, and RecursionError if it is nested too deeply.
 
     Source: ``serialize_guidance_grammar`` of ``vllm.v1.structured_output.backend_guidance``.
     """

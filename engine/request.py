@@ -42,20 +42,19 @@ class SamplingParams:
     ``temperature`` 0 is greedy and ignores ``top_k`` (0 or -1: all), ``top_p``, ``min_p`` and ``seed``. ``logprobs`` is
     the number of alternatives per token in addition to the chosen one (0 to 20, None: no logprobs). With ``max_tokens``
     None a request gets as many tokens as the context allows. Before ``min_tokens`` tokens are generated, the
-    end-of-sequence token and ``stop_token_ids`` cannot be sampled and ``stop`` strings are ignored. The first
-    ``golden_token_ids`` replace the tokens sampled at the same positions (teacher forcing), so that an engine can be
-    compared with a reference at every position; logprobs are still computed by the model. Only AsyncLLM uses
-    ``output_kind``.
+    end-of-sequence token and ``stop_token_ids`` cannot be sampled and ``stop`` strings are ignored.
+    ``golden_token_ids`` replace the first tokens that are sampled (teacher forcing), so that an engine can be compared
+    with a reference at every position; logprobs are still computed by the model. Only AsyncLLM uses ``output_kind``.
 
     ``presence_penalty`` and ``frequency_penalty`` (-2 to 2) are OpenAI's and count generated tokens;
     ``repetition_penalty`` (above 0, 1: none) is Hugging Face's and counts prompt tokens too. ``logit_bias`` maps token
     ids to values that are added to their logits, clamped to -100 to 100 as in vLLM. ``allowed_token_ids`` None allows
-    all. ``bad_words`` are strings that must not be generated; entry points fill in ``bad_words_token_ids``, which the
-    core uses. The parameters of this paragraph apply before temperature, to greedy requests too
+    all. ``bad_words`` are strings that must not be generated; entry points convert them to ``bad_words_token_ids``,
+    which the core uses. The parameters of this paragraph apply before temperature, to greedy requests too
     (engine/model/logits.py).
 
-    ``truncate_prompt_tokens`` keeps that many of the last prompt tokens (-1: as many as leave room for one token; None:
-    all).
+    ``truncate_prompt_tokens`` is the number of prompt tokens to keep, counted from the end of the prompt (-1: as many
+    as leave room for one new token; None: all).
     ``structured_outputs`` prescribes the format of the answer; EOS can be sampled only where the answer is complete.
     ``prompt_logprobs`` is the number of alternatives per prompt token (0 to 20, None: no logprobs of the prompt). As in
     vLLM, a request with ``prompt_logprobs`` does not read the prefix cache, because only computed positions have
@@ -119,8 +118,8 @@ class SamplingParams:
         for name, count in (("logprobs", self.logprobs), ("prompt_logprobs", self.prompt_logprobs)):
             _require(count is None or 0 <= count <= MAX_LOGPROBS, f"{name} must be between 0 and {MAX_LOGPROBS}", count)
         _check_penalties(self)
-        _require(all(stop), "stop strings must not be empty", stop)
-        _require(self.n == 1 or not self.greedy, "n above 1 needs a temperature above 0", self.n)
+        _require(all(stop), "stop strings must have at least one character", list(stop))
+        _require(self.n == 1 or not self.greedy, "n must be 1 with temperature 0 (greedy)", self.n)
 
     @property
     def greedy(self) -> bool:
@@ -155,7 +154,7 @@ def _clamped(bias: Mapping[int, float] | Sequence[tuple[int, float]]) -> tuple[t
     Raises SamplingParamsError for NaN.
     """
     pairs = sorted(dict(bias).items())
-    _require(all(not isnan(value) for _, value in pairs), "logit_bias must map token ids to numbers", bias)
+    _require(all(not isnan(value) for _, value in pairs), "logit_bias must map each token id to a number", bias)
     return tuple((token_id, min(MAX_BIAS, max(-MAX_BIAS, value))) for token_id, value in pairs)
 
 
@@ -170,8 +169,9 @@ def _check_penalties(params: SamplingParams) -> None:
     )
     keep = params.truncate_prompt_tokens
     _require(keep is None or keep == -1 or keep >= 1, "truncate_prompt_tokens must be -1 or at least 1", keep)
-    _require(params.allowed_token_ids != (), "allowed_token_ids must not be empty", params.allowed_token_ids)
-    _require(all(word.strip() for word in params.bad_words), "bad_words must not be empty", params.bad_words)
+    _require(params.allowed_token_ids != (), "allowed_token_ids must have at least one token id", [])
+    words = params.bad_words
+    _require(all(word.strip() for word in words), "bad_words must be words with more than white space", list(words))
 
 
 def _require(holds: bool, rule: str, value: object) -> None:
@@ -222,10 +222,11 @@ PromptLogprobs = tuple[Mapping[int, Logprob] | None, ...]
 
 @dataclass(frozen=True)
 class CompletionOutput:
-    """One of the ``n`` answers to a request. ``logprobs`` has a mapping from token id to Logprob for each position.
+    """One of the ``n`` answers to a request.
 
-    ``prompt_logprobs`` has such a mapping for each token of the prompt, except that the element of the first token is
-    None, because no token precedes it. In a stream of deltas, only the first output of an answer has them.
+    ``logprobs`` has, for each token of the answer, a mapping from token id to Logprob. ``prompt_logprobs`` has such a
+    mapping for each token of the prompt; the element of the first token is None, because no token precedes it. In a
+    stream of deltas, only the first output of an answer has ``prompt_logprobs``.
     """
 
     index: int
@@ -250,5 +251,5 @@ class RequestOutput:
 
     @property
     def prompt_logprobs(self) -> PromptLogprobs | None:
-        """Return the logprobs of the prompt; None if none were requested, or the output does not have them."""
+        """Return the logprobs of the prompt; None if none were requested, or if none of ``outputs`` has them."""
         return next((found for output in self.outputs if (found := output.prompt_logprobs) is not None), None)

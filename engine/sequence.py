@@ -14,10 +14,10 @@ UNFINISHED_CHARACTER = "\N{REPLACEMENT CHARACTER}"
 
 
 class Grammar(Protocol):
-    """The interface of the grammar of one request, after the tokens generated so far.
+    """The interface of the grammar of one request, with its state after the tokens generated so far.
 
-    Implemented in engine/grammars.py. ``error`` is empty, or says why the grammar accepts no further tokens: a limit of
-    llguidance was reached, or a token did not fit.
+    Implemented in engine/grammars.py. ``error`` is empty as long as the grammar accepts tokens. Otherwise it is a
+    message: a limit of llguidance was reached, or the grammar did not allow a token.
     """
 
     error: str
@@ -26,7 +26,7 @@ class Grammar(Protocol):
         """Return which tokens may come next, as bool ``[vocabulary]``; None after EOS, where any token may come."""
 
     def accept(self, token_id: int) -> None:
-        """Record that ``token_id`` was generated."""
+        """Record that ``token_id`` was generated, and set ``error`` if the grammar cannot accept it."""
 
 
 class TextStream:
@@ -61,12 +61,12 @@ class SequenceState:
     """The state of a request, with everything that an executor needs to run it and to sample its tokens.
 
     The request ends with the finish reason ``length`` at ``max_tokens``, or when its prompt and generated tokens
-    together reach ``max_model_len`` (docs/scheduling-rules.md, "One step", 4), and with ``error`` if its grammar
+    together reach ``max_model_len`` (docs/scheduling-rules.md, "One step", 4). It ends with ``error`` if its grammar
     accepts no further tokens. ``generator`` is the request's random generator, which the sampler creates at its first
-    use. ``grammar`` is the grammar of the request's structured outputs, which the core sets. No two requests share a
-    generator or a grammar, so the tokens of a request do not depend on the other requests in the batch. Waiting, pauses
-    and preemptions change neither. ``prompt_tokens`` has the logprobs of prompt tokens by position, if the request
-    wants any.
+    use. ``grammar`` is the grammar of the request's structured outputs; the core sets it. No two requests share a
+    generator or a grammar, and neither changes while a request waits, is paused or is preempted. So the tokens of a
+    request do not depend on the other requests in the batch. ``prompt_tokens`` maps positions of the prompt to the
+    tokens there with their logprobs; it stays empty if no ``prompt_logprobs`` are requested.
     """
 
     __slots__ = (
@@ -150,7 +150,7 @@ class SequenceState:
 
     @property
     def golden_token_id(self) -> int | None:
-        """Return the golden token that replaces the next sampled token; None if that position has no golden token."""
+        """Return the one of ``golden_token_ids`` that replaces the next sampled token; None if none does."""
         golden, done = self.params.golden_token_ids, len(self.tokens)
         return golden[done] if done < len(golden) else None
 
@@ -192,7 +192,7 @@ class SequenceState:
     def text(self, decode: Decode) -> str:
         """Return the text so far, without the stop string or stop token that ended the request.
 
-        With ``include_stop_str_in_output`` the text includes it.
+        With ``include_stop_str_in_output``, the text includes that string or token.
         """
         ids = self.output_token_ids
         keep_stop = self.params.include_stop_str_in_output
@@ -205,9 +205,9 @@ class SequenceState:
         return text
 
     def _stop_string(self, token_id: int) -> tuple[int, str] | None:
-        """Return the stop string that the new token completes, and where it begins in the text; None if there is none.
+        """Return (index in the text, stop string) if the new token completes a stop string, else None.
 
-        If the token completes several stop strings, return the one that begins earliest.
+        If the token completes several stop strings, the one that begins earliest is returned.
         """
         if self._stream is None:
             return None

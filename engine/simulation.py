@@ -40,5 +40,8 @@ def simulated_core(
     eos_token_ids: frozenset[int] = frozenset(),
     decode_text: DecodeText | None = None,
 ) -> EngineCore:
-    """Return an engine core that schedules and allocates blocks, but computes nothing."""
+    """Return an engine core that schedules requests and allocates blocks, but runs no model.
+
+    ``executor`` returns the tokens; None means a new ``NoModel``.
+    """
     return EngineCore(config, executor or NoModel(), eos_token_ids=eos_token_ids, decode_text=decode_text)

@@ -33,7 +33,7 @@ class StructuredOutputsParams:
     one space after a comma or colon. With ``disable_additional_properties``, objects have only the properties that the
     JSON schema lists.
 
-    Raises StructuredOutputsError.
+    Raises StructuredOutputsError unless exactly one of the five fields is set, and if that field is empty.
     """
 
     json: str | Mapping[str, Any] | None = None
@@ -62,5 +62,5 @@ class StructuredOutputsParams:
 
     @property
     def kind(self) -> Kind:
-        """Return the name of the field with the format: the first field that is not None."""
+        """Return the name of the field that has the format, for example ``regex``."""
         return next(name for name in KINDS if getattr(self, name) is not None)

@@ -52,7 +52,10 @@ class Tokenizer:
         return tuple(self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
     def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
-        """Return the token ids of ``messages`` in the format of the model's chat template. Raises ChatTemplateError."""
+        """Return the token ids of ``messages`` in the format of the model's chat template.
+
+        Raises ChatTemplateError if the model has no chat template, or if the template rejects the messages.
+        """
         try:
             token_ids = self._tokenizer.apply_chat_template(
                 list(messages), add_generation_prompt=True, tokenize=True, return_dict=False
@@ -69,7 +72,7 @@ class Tokenizer:
 def eos_token_ids(path: Path) -> frozenset[int]:
     """Return the EOS token ids of the checkpoint at ``path``.
 
-    They are read from ``generation_config.json``, or from ``config.json`` if the former has none.
+    They are read from ``generation_config.json``, or from ``config.json`` if ``generation_config.json`` has none.
     """
     for name in ("generation_config.json", "config.json"):
         file = path / name

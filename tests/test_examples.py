@@ -76,7 +76,7 @@ def test_trace_prints_the_step_table_as_it_happens() -> None:
         (
             ["--chunk-size", "64"],
             {},
-            "chunk_size is an option of scheduler 'chunked', but this engine has 'continuous'",
+            "chunk_size is an option of scheduler 'chunked', but this engine has scheduler 'continuous'",
         ),
         (["--scheduler", "chunked", "--chunk-size", "100"], {}, "chunk_size 100 is not a multiple of 64"),
         (["--interleave", "maybe"], {}, "must be yes or no, not 'maybe'"),

@@ -195,7 +195,7 @@ def test_without_llguidance_the_error_tells_what_to_install(
 
 def test_an_engine_without_a_tokenizer_refuses_structures() -> None:
     core = simulated_core(EngineConfig())
-    with pytest.raises(StructuredOutputsError, match="need an engine with a tokenizer"):
+    with pytest.raises(StructuredOutputsError, match="needs a tokenizer, which this engine"):
         core.add_request(Request("a", (5,), SamplingParams(structured_outputs=structure(choice=("a",)))))
 
 

@@ -14,7 +14,7 @@ NOT_A_NUMBER = float("nan")
     ("params", "named"),
     [
         ({"n": 0}, "n must"),
-        ({"n": 2, "temperature": 0}, "n above 1"),
+        ({"n": 2, "temperature": 0}, "n must be 1 with temperature 0"),
         ({"temperature": -0.1}, "temperature"),
         ({"temperature": NOT_A_NUMBER}, "temperature"),
         ({"temperature": float("inf")}, "temperature"),

@@ -90,7 +90,7 @@ BAD_BODIES = {
     "seed": ({"prompt": "a", "seed": 2**64}, 400, "seed must be a 64-bit integer", "seed"),
     "logprobs": ({"prompt": "a", "logprobs": 21}, 400, "less than or equal to 20", "logprobs"),
     "n": ({"prompt": "a", "n": 0}, 400, "greater than or equal to 1", "n"),
-    "n greedy": ({"prompt": "a", "n": 2, "temperature": 0}, 400, "n above 1 needs a temperature", "n"),
+    "n greedy": ({"prompt": "a", "n": 2, "temperature": 0}, 400, "n must be 1 with temperature 0", "n"),
     "more than fits": (
         {"prompt": ["a"] * 300},
         400,
@@ -98,7 +98,7 @@ BAD_BODIES = {
         "prompt",
     ),
     "stop of a wrong type": ({"prompt": "a", "stop": [1]}, 400, "must be a string or a list of strings", "stop"),
-    "stop at nothing": ({"prompt": "a", "stop": ""}, 400, "stop strings must not be empty", "stop"),
+    "stop at nothing": ({"prompt": "a", "stop": ""}, 400, "stop strings must have at least one character", "stop"),
     "many stops": ({"prompt": "a", "stop": ["x"] * 65}, 400, "at most 64 stop strings", "stop"),
     "options of no stream": ({"prompt": "a", "stream_options": {}}, 400, "if stream is true", "stream_options"),
     "a long prompt": ({"prompt": [5] * 512}, 400, "This model's maximum context length is 512 tokens.", "prompt"),

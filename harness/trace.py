@@ -12,7 +12,6 @@ sentence, instead of ``columns`` and ``steps``.
 """
 
 import json
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -48,6 +47,7 @@ from harness.suites.schema import (
 from harness.suites.yaml import one_line, read_ordinary, shown_path
 from harness.timeline import tables_of
 from harness.types import EngineSetup, RequestSpec, SchedulerOptions, SchedulingLimits
+from harness.utils.validation import must_be
 
 RECORDED_AS = {
     "outputs": "request_outputs",
@@ -255,14 +255,6 @@ def _request(where: str, number: int, data: Any) -> Request:
         raise TraceError(f"{where}: {_first_problem(path, error)}") from error
 
 
-_TYPES = {
-    "int_type": "a whole number",
-    "float_type": "a number",
-    "string_type": "text",
-    "bool_type": "true or false",
-    "tuple_type": "a list",
-    "model_type": "an object",
-}
 _PROMPT_FIELDS = {"prompt_len": "random_tokens", "prompt_token_ids": "token_ids"}
 _FIELD_NAMES = {("prompt", inner): (outer,) for outer, inner in _PROMPT_FIELDS.items()}
 
@@ -284,9 +276,7 @@ def _first_problem(path: tuple[str | int, ...], error: ValidationError) -> str:
             return f"{shown_path((*path, *location, *at))}: {mistake}"
         case "too_short":
             return f"{place}: must not be empty"
-        case kind if kind in _TYPES:
-            return f"{place}: must be {_TYPES[kind]}, not {_kind(detail['input'])}"
-    return f"{place}: {re.sub(r'^Input should ', 'must ', detail['msg'])}, not {_kind(detail['input'])}"
+    return f"{place}: {must_be(detail, 'an object')}, not {_kind(detail['input'])}"
 
 
 def _kind(value: Any) -> str:

@@ -21,6 +21,7 @@ from harness.suites.yaml import Source, YamlError, described, read_yaml, shown_p
 from harness.types import StepRow
 from harness.utils.files import write_text_whole
 from harness.utils.paths import resolved
+from harness.utils.validation import MAPPINGS, TYPES, must_be
 
 
 class GoldenError(Exception):
@@ -131,14 +132,6 @@ def _read(path: Path, bless_command: str) -> Golden:
     raise GoldenError(f"{what}; to write it again:  {bless_command}")
 
 
-_MUST_BE = {
-    "int_type": "a whole number",
-    "string_type": "text",
-    "tuple_type": "a list",
-    "model_type": "a mapping with suite, case, blessed_from and steps",
-}
-
-
 def _first_problem(path: Path, source: Source, error: ValidationError) -> str:
     """Return a message about the first mistake in a golden file, with file, line, column and key."""
     detail = error.errors(include_url=False)[0]
@@ -152,10 +145,10 @@ def _first_problem(path: Path, source: Source, error: ValidationError) -> str:
             message = "unknown key"
         case "too_short" | "string_too_short":
             message = "must not be empty"
-        case kind if kind in _MUST_BE:
-            message = f"must be {_MUST_BE[kind]}, not {described(source.node(where))}"
-        case _:
-            message = re.sub(r"^\w+ should ", "must ", detail["msg"])
+        case kind:
+            message = must_be(detail, "a mapping with suite, case, blessed_from and steps")
+            if kind in TYPES or kind in MAPPINGS:
+                message = f"{message}, not {described(source.node(where))}"
     place = source.place(where)
     return ": ".join(filter(None, [f"{path}:{place.line}:{place.column}", shown_path(where), message]))
 

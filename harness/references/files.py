@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from checkpoints import Checkpoint
 from harness.references.values import Reference, ReferenceToken, Wanted
 from harness.suites.schema import Model
+from harness.utils.validation import must_be
 
 FORMAT = 1
 DIGITS = 6
@@ -74,8 +75,10 @@ def read_references(path: Path) -> ReferenceFile | None:
         return ReferenceFile(file.model_digest, {s.key: _reference(s) for s in file.sequences})
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ReferenceFileError(f"{path}: this is not a file of references: {where}: {first['msg']}") from error
+        where, what = ".".join(map(str, first["loc"])), must_be(first, "an object")
+        raise ReferenceFileError(
+            f"{path}: this is not a file of references: {': '.join(filter(None, (where, what)))}"
+        ) from error
     except (ValueError, RecursionError, IndexError) as error:
         if isinstance(error, ReferenceFileError):
             raise

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, mode
 
 from harness.report.outcomes import Record
 from harness.utils.text import plural
+from harness.utils.validation import must_be
 
 Outcome = Literal["passed", "failed", "error", "flaky", "xpassed", "xfailed", "skipped"]
 """The outcomes of harness.report.outcomes.SYMBOLS."""
@@ -199,4 +200,5 @@ def problem_of(line: Record, form: type[Line]) -> str:
 
 def _sentence(error: Mapping[str, Any]) -> str:
     where = ".".join(map(str, error["loc"]))
-    return f"{where}: {error['msg'][:1].lower()}{error['msg'][1:]}"
+    what = must_be(error, "an object")
+    return f"{where}: {what[:1].lower()}{what[1:]}"

@@ -38,6 +38,7 @@ from harness.suites.yaml import (
     shown_file,
     shown_path,
 )
+from harness.utils.validation import TYPES, must_be
 
 __all__ = ["LoadedSuite", "Problem", "SuiteError", "load_suite"]
 
@@ -238,23 +239,15 @@ def _explain(source: Source, path: YamlPath, detail: Any) -> _Finding:
             return _Finding(path, "must not be empty")
         case "string_too_long":
             return _Finding(path, f"must have at most {context['max_length']} characters, not {len(str(node.content))}")
-        case kind if kind in _TYPES:
-            return _Finding(path, _must_be(_TYPES[kind], node), _type_hint(kind, node))
+        case kind if kind in TYPES:
+            return _Finding(path, _must_be(TYPES[kind], node), _type_hint(kind, node))
         case kind if kind in _BOUNDS:
             words, name = _BOUNDS[kind]
             return _Finding(path, _must_be(f"{words} {_plain_number(context[name])}", node))
         case _:
-            return _Finding(path, re.sub(r"^\w+ should ", "must ", detail["msg"]))
+            return _Finding(path, must_be(detail, "a mapping"))
 
 
-_TYPES = {
-    "int_type": "a whole number",
-    "float_type": "a number",
-    "finite_number": "a finite number",
-    "string_type": "text",
-    "bool_type": "true or false",
-    "tuple_type": "a list",
-}
 _BOUNDS = {
     "greater_than": ("greater than", "gt"),
     "greater_than_equal": ("at least", "ge"),

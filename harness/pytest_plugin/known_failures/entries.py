@@ -16,6 +16,7 @@ from harness.suites.loader import SuiteError
 from harness.suites.schema import Scheduler
 from harness.suites.schema.base import RENAMED_KEYS, Model, Number, Size, Text, as_tuple, one_or_many
 from harness.suites.yaml import Problem, Source, YamlError, YamlPath, read_yaml, shown_file, shown_path
+from harness.utils.validation import must_be
 
 FILE_NAME = "known-failures.yaml"
 PLACEHOLDER = "TODO a link to the issue, and what is wrong in a sentence"
@@ -144,7 +145,7 @@ def _listed(file: Path, source: Source, index: int, entry: KnownFailure) -> List
 def _problems(file: Path, source: Source, error: ValidationError) -> Iterator[Problem]:
     for detail in error.errors(include_url=False):
         path = source.resolve(detail["loc"])
-        place, what, hint = source.place(path), detail["msg"], ""
+        place, what, hint = source.place(path), must_be(detail, "a mapping"), ""
         match detail["type"]:
             case "extra_forbidden":
                 place, what, hint = source.key_place(path), "unknown key", _known_keys(path)
@@ -152,8 +153,6 @@ def _problems(file: Path, source: Source, error: ValidationError) -> Iterator[Pr
                 what = f"the key `{detail['loc'][-1]}` is missing"
             case "value_error":
                 what = str(detail["ctx"]["error"])
-            case _:
-                what = re.sub(r"^\w+ should ", "must ", what)
         yield Problem(file, place.line, place.column, shown_path(path), what, hint)
 
 

@@ -128,6 +128,7 @@ def test_an_entry_without_a_case_is_an_error_if_all_cases_are_run(tmp_path: Path
         (REASON, "it just fails", ":4:13: known_failures[0].reason: the reason has no link"),
         (REASON, "https://example.org/issues/1", ":4:13: known_failures[0].reason: the reason is only a link"),
         ("known_failures:", "failures:", ":1:1: the key `known_failures` is missing"),
+        (LIST, "- a list", ":1:1: must be a mapping"),
         ("  - case", " - [case", ":"),
     ],
 )

@@ -1,6 +1,5 @@
 """pytest's collector for suite files, and the pytest item for each of their tests."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -24,7 +23,7 @@ from harness.drivers.compilations import watch
 from harness.drivers.optional import backend_label, scheduler_of
 from harness.drivers.server_pool import DirtyServerError, ServerNeed
 from harness.drivers.start_failures import EngineStartError
-from harness.golden.tables import GoldenError
+from harness.golden.tables import GoldenError, golden_path
 from harness.pytest_plugin.failure_repr import FailureRepr
 from harness.pytest_plugin.results import RESULT_PROPERTY, SPENT_PROPERTY
 from harness.pytest_plugin.settings import Count, Settings, draws_failures, settings_key
@@ -36,6 +35,7 @@ from harness.suites.schema import BehaviourCase, Limits
 from harness.suites.yaml import shown_file
 from harness.types import EngineSetup, SchedulingLimits, Verdict, failures
 from harness.utils import spent
+from harness.utils.digests import content, digest_of
 
 SERVER_PROPERTY = "spyre_cb_server"
 """Name of a user property of a test before which its shared server was replaced. Its value is the reason."""
@@ -51,10 +51,11 @@ class SuiteFile(pytest.File):
         tests = self._tests(loaded, settings)
         lint_suite(loaded, registered(self.config.getini("markers")))
         settings.counts[self.nodeid] = Count(len(loaded.suite.cases), len(tests))
-        settings.digests[self.nodeid] = hashlib.sha256(loaded.text.encode()).hexdigest()[:16]
+        expected = [(case.id, getattr(case, "expect", None)) for case in loaded.suite.cases]
+        golden = {name for name, expect in expected if getattr(expect, "steps", None) == "golden"}
+        tables = [golden_path(self.path, name) for name in sorted(golden)]
+        settings.digests[self.nodeid] = digest_of(loaded.text.encode(), *map(content, tables))
         if settings.blessing is not None and not self.config.option.collectonly:
-            expected = [(case.id, getattr(case, "expect", None)) for case in loaded.suite.cases]
-            golden = {name for name, expect in expected if getattr(expect, "steps", None) == "golden"}
             compared = {case.id for case in loaded.suite.cases if has_reference(case)}
             settings.blessing.remove_stale(self.path, golden, compared)
         for test in tests:

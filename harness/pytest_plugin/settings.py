@@ -34,8 +34,9 @@ class Settings:
     """The settings of a run. ``counts``, ``digests`` and ``left_out`` are filled in while pytest collects the tests.
 
     ``oracle`` provides reference outputs. ``policy`` is the policy for comparing outputs, None for the default policy.
-    ``counts`` has the number of cases and tests of each suite file, and ``digests`` the digest of the file's text.
-    ``left_out`` has, for each marker such as ``slow``, how many tests were deselected because ``-m`` does not name it.
+    ``counts`` has the number of cases and tests of each suite file. ``digests`` has a digest of the text and the golden
+    tables of each suite file, and a digest of the lists of known failures. ``left_out`` has, for each marker such as
+    ``slow``, how many tests were deselected because ``-m`` does not name it.
     """
 
     driver: Driver

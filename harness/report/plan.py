@@ -15,7 +15,11 @@ from harness.utils.text import plural
 
 @dataclass(frozen=True)
 class Plan:
-    """The tests of each part, and the digest of each suite file. A run without ``--cb-shard`` has one part."""
+    """The tests of each part, and digests of the files that decide their outcomes.
+
+    ``suites`` has the digests by the name of the suite file, and that of the lists of known failures. A run without
+    ``--cb-shard`` has one part.
+    """
 
     parts: tuple[tuple[str, ...], ...]
     suites: Mapping[str, str]

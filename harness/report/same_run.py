@@ -48,7 +48,7 @@ def plan_difference(one: Plan, other: Plan) -> str:
     names = sorted(one.suites.keys() | other.suites.keys())
     changed = [name for name in names if one.suites.get(name) != other.suites.get(name)]
     if changed:
-        return f"the suite {changed[0]} was changed in between"
+        return f"{changed[0]} was changed in between, or a golden table of its cases"
     return "the same tests are divided into other parts (other durations, or another number of parts)"
 
 

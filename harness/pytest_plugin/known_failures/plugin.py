@@ -19,6 +19,7 @@ from harness.suites.discovery import NoSuitesError, suite_files
 from harness.suites.expand import model_label
 from harness.suites.loader import SuiteError, load_suite
 from harness.suites.markers import closest
+from harness.utils.digests import content, digest_of
 from harness.utils.paths import resolved
 from harness.utils.text import plural
 
@@ -91,6 +92,7 @@ class KnownFailures:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        settings = self._config.stash[settings_key]
         for item in items:
             if isinstance(item, CaseItem) and (listed := self._listed(item)) is not None:
                 self._marked[item.nodeid] = listed
@@ -100,6 +102,8 @@ class KnownFailures:
                     "place": listed.place,
                 }
                 item.add_marker(pytest.mark.xfail(reason=listed.entry.reason, strict=listed.entry.strict))
+        if lists := sorted(file for file in set(self._lists.values()) if file is not None):
+            settings.digests[FILE_NAME] = digest_of(*map(content, lists))
 
     def _listed(self, item: CaseItem) -> Listed | None:
         if item.path not in self._lists:

@@ -8,7 +8,7 @@ import pytest
 
 from harness.report.reading import read_run
 from tests.helpers.killed_runs import OUTCOMES, killed, lines_of, outcomes, ran, suites_with_a_hang
-from tests.helpers.pytest_runs import simulated
+from tests.helpers.pytest_runs import GOLDEN, simulated, write
 
 MODES = [
     [],
@@ -113,7 +113,33 @@ def test_a_suite_with_other_limits_is_another_run(ended: Path) -> None:
     suite.write_text(text.replace("    requests:", "    limits: {max_num_seqs: 2}\n    requests:"), encoding="utf-8")
     done = simulated(ended, *RESUME, "--cb-shard=1/2", ".")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
-    assert "is of another run: the suite 4-last.yaml was changed in between" in done.stdout + done.stderr
+    assert "is of another run: 4-last.yaml was changed in between" in done.stdout + done.stderr
+
+
+@pytest.fixture
+def passed(tmp_path: Path) -> Path:
+    """Return a folder with the results of a run of a case with a golden table."""
+    write(tmp_path, mine=GOLDEN)
+    assert simulated(tmp_path, "--cb-bless", ".").returncode == pytest.ExitCode.OK
+    assert simulated(tmp_path, "--cb-results", "r.jsonl", ".").returncode == pytest.ExitCode.OK
+    return tmp_path
+
+
+def test_another_golden_table_is_another_run(passed: Path) -> None:
+    (table,) = (passed / "expectations").rglob("*.yaml")
+    table.write_text(table.read_text(encoding="utf-8") + "# read again\n", encoding="utf-8")
+    done = simulated(passed, *RESUME, ".")
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    message = "is of another run: mine.yaml was changed in between, or a golden table of its cases"
+    assert message in done.stdout + done.stderr
+
+
+def test_another_list_of_known_failures_is_another_run(passed: Path) -> None:
+    entry = "known_failures:\n- {case: mine/needs-a-table, reason: https://example.com/1 is a try, strict: false}\n"
+    (passed / "known-failures.yaml").write_text(entry, encoding="utf-8")
+    done = simulated(passed, *RESUME, ".")
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "is of another run: known-failures.yaml was changed in between" in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,8 @@ item with the options of a scheduler, such as ``chunking``, is run with that sch
 
 The output is a list of the same items with the keys ``columns`` and ``steps`` added, so the output is also a valid
 input. If an item has options of a scheduler, the key ``tables`` is added as well: [step, request, block ids] for each
-step in which the block table of a request changes. An item that the engine did not finish has the key ``error``, a
-sentence, instead of ``columns`` and ``steps``.
+step in which the block table of a request changes. If the engine did not finish an item, the item has the key ``error``
+instead of ``columns`` and ``steps``, with a sentence that says why.
 """
 
 import json
@@ -73,12 +73,12 @@ MAX_BYTES = 100_000_000
 
 
 class TraceError(ValueError):
-    """A workload can't be read or run. The message is one sentence, with the file, the item and, if any, the field."""
+    """A workload can't be read or run. The message is one sentence. It names the file, the item and the wrong field."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """A workload. ``where`` names its file and item in error messages, and ``data`` is the item as JSON.
+    """A workload. ``data`` is its item of the input, as JSON. ``where`` is the start of messages: file and item.
 
     ``name`` is also the seed of random prompts.
     """
@@ -100,7 +100,7 @@ def read_items(path: Path, model: str) -> list[Item]:
 
 
 def trace_items(items: Sequence[Item], driver: Driver) -> Iterator[dict[str, Any]]:
-    """Run the items, and yield each with its steps, or with ``error`` if the engine did not finish it.
+    """Run the items, and yield each item with its steps, or with the key ``error`` if the engine did not finish it.
 
     After an error the engine is closed, and the next item gets a new one. Raises CheckpointError if the model can't be
     used.
@@ -132,7 +132,7 @@ def _items_of_suite(path: Path, model: str) -> list[Item]:
     for test in expand(suite, [model], max_tests=len(suite.cases) * 1000):
         if isinstance(test.case, BehaviourCase):
             raise TraceError(
-                f"{path}: a behaviour suite can't be traced; use a suite of kind scheduler_steps or output"
+                f"{path}: a suite of kind behaviour can't be traced; use a suite of kind scheduler_steps or output"
             )
         assert isinstance(test.case, StepsCase | OutputCase)
         requests = test.case.requests
@@ -170,11 +170,11 @@ def _items_of_json(path: Path, model: str) -> list[Item]:
     except json.JSONDecodeError as error:
         raise TraceError(f"{path}: is not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from error
     except RecursionError as error:
-        raise TraceError(f"{path}: lists and objects are nested too deeply") from error
-    except ValueError as error:  # Python's only other one; its message advises to change a setting of Python
-        raise TraceError(f"{path}: a number has too many digits") from error
+        raise TraceError(f"{path}: lists and objects are nested too deeply; an item needs only a few levels") from error
+    except ValueError as error:  # Only a number with too many digits is left. Python's message names a Python setting.
+        raise TraceError(f"{path}: a number has too many digits; write a shorter one") from error
     if not isinstance(data, list):
-        raise TraceError(f"{path}: the file must have a list of items, not {_kind(data)}")
+        raise TraceError(f"{path}: the file must contain a JSON list of items, not {_kind(data)}")
     return [_item(f"{path}: item {number}", f"item-{number}", item, model) for number, item in enumerate(data)]
 
 
@@ -189,7 +189,7 @@ def _object(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _item(where: str, unnamed: str, data: Any, model: str) -> Item:
     if not isinstance(data, dict):
-        raise TraceError(f"{where}: an item must be an object with limits and requests, not {_kind(data)}")
+        raise TraceError(f"{where}: an item must be an object with the key requests, not {_kind(data)}")
     name, listed = data.get("name", unnamed), data.get("requests")
     if not isinstance(name, str) or not name:
         raise TraceError(f"{where}: name: must be text, not {_kind(name)}")
@@ -230,7 +230,7 @@ def _options(where: str, key: str, data: Any) -> SchedulerOptions | None:
 
 
 def _options_data(setup: EngineSetup) -> dict[str, Any]:
-    """Return the scheduler options of ``setup`` as a key of an item with its value, or {} if there are no options."""
+    """Return {key: value} with the scheduler options of ``setup``, as in an item. Return {} if it has no options."""
     return {} if setup.options is None else {FORMATS[setup.scheduler].options_key: asdict(setup.options)}
 
 
@@ -239,13 +239,16 @@ def _request(where: str, number: int, data: Any) -> Request:
     if not isinstance(data, dict):
         raise TraceError(f"{where}: {shown_path(path)}: must be an object, not {_kind(data)}")
     if "prompt" in data:
-        raise TraceError(f"{where}: {shown_path((*path, 'prompt'))}: use prompt_len or prompt_token_ids instead")
+        raise TraceError(
+            f"{where}: {shown_path((*path, 'prompt'))}: is a field of suites; use prompt_len or prompt_token_ids here"
+        )
     length, tokens = data.get("prompt_len"), data.get("prompt_token_ids")
     if length is None and tokens is None:
         raise TraceError(f"{where}: {shown_path(path)}: prompt_len or prompt_token_ids is missing")
     if length is not None and isinstance(tokens, list) and length != len(tokens):
         raise TraceError(
-            f"{where}: {shown_path(path)}: prompt_len is {length!r}, but there are {len(tokens)} prompt_token_ids"
+            f"{where}: {shown_path(path)}: prompt_len is {length!r}, but prompt_token_ids has {len(tokens)} tokens; "
+            "leave prompt_len out"
         )
     rest = {name: value for name, value in data.items() if name not in _PROMPT_FIELDS}
     prompt = {"random_tokens": length} if tokens is None else {"token_ids": tokens}
@@ -260,7 +263,10 @@ _FIELD_NAMES = {("prompt", inner): (outer,) for outer, inner in _PROMPT_FIELDS.i
 
 
 def _first_problem(path: tuple[str | int, ...], error: ValidationError) -> str:
-    """Return a message about the first validation error, with the path of the field and what its value must be."""
+    """Return a message about the first validation error. It says which field is wrong and what its value must be.
+
+    ``path`` is the path of the validated value in the item.
+    """
     detail = error.errors(include_url=False)[0]
     location = detail["loc"]
     location = _FIELD_NAMES.get(location[:2], location[:2]) + location[2:]  # type: ignore[arg-type]
@@ -293,7 +299,10 @@ def _kind(value: Any) -> str:
 
 
 def _request_data(request: Request) -> dict[str, Any]:
-    """Convert a request of a suite to its JSON form. ``prompt_len`` is None if the length depends on a tokenizer."""
+    """Convert a request of a suite to the form that requests have in an item.
+
+    ``prompt_len`` is None if the length of the prompt depends on a tokenizer.
+    """
     data: dict[str, Any] = {"prompt_len": request.prompt.length}
     if request.prompt.token_ids is not None and request.prompt.tokens is None:
         data["prompt_token_ids"] = list(request.prompt.token_ids)
@@ -306,8 +315,8 @@ def _request_data(request: Request) -> dict[str, Any]:
 
 
 def _traced(item: Item, engines: EnginePool) -> dict[str, Any]:
-    # An unknown model is a mistake in the command, which ends with an error. A token that is not in the vocabulary of
-    # the model is a mistake in the item.
+    # An unknown model is a mistake in the command, so its error is not caught here, and the command ends. A token that
+    # is not in the vocabulary of the model is a mistake in the item, so only this item gets an error.
     scheduler = scheduler_named(item.setup.scheduler)
     # The prompt's tokens matter if a model runs, or if the scheduler shares blocks between requests with equal tokens.
     meant = TOKENS in engines.driver.capabilities or scheduler.reads_tokens
@@ -347,9 +356,9 @@ def _specs(item: Item, driver: Driver, vocabulary: Vocabulary | None) -> list[Re
 
 
 def _vocabulary_for(item: Item, meant: bool) -> Vocabulary | None:
-    """Return the vocabulary of the item's model, None if only the lengths of prompts are needed and known.
+    """Return the vocabulary of the item's model, None if it is not needed.
 
-    ``meant`` is whether the token ids of prompts matter.
+    It is needed if the token ids of prompts matter (``meant``), or if the length of a prompt depends on the tokenizer.
     """
     texts = any(request.prompt.length is None for request in item.requests)
     return _vocabulary(item.setup.model) if meant or texts else None
@@ -361,9 +370,9 @@ def _vocabulary(model: str) -> Vocabulary:
 
 
 def _with_prompt(data: dict[str, Any], request: Request, spec: RequestSpec, meant: bool) -> dict[str, Any]:
-    """Return ``data`` with the length of the prompt added, and with its token ids if they matter (``meant``).
+    """Return ``data`` with the length of the prompt added and, if token ids matter (``meant``), its token ids.
 
-    Token ids that follow from the item's name, the seed of random prompts, are not added.
+    The token ids of a random prompt are not added if they follow from the item's name, which is their seed.
     """
     if "prompt_token_ids" in data:
         return data

@@ -1,4 +1,7 @@
-"""Read and write golden step tables, one YAML file for each case, and determine the paths of expectations.
+"""Read and write golden step tables, and determine the paths of golden tables and reference outputs.
+
+A golden table is the expected step table of one case, in a YAML file of its own. Reference outputs are the tokens and
+logprobs that the requests of a case must get.
 
 The golden tables of ``suites/a/b.yaml`` are in ``expectations/a/b/``, where ``expectations`` is next to ``suites``. If
 no folder above a suite ``b.yaml`` is named ``suites``, its golden tables are in ``expectations/b/`` next to the file.
@@ -25,11 +28,11 @@ from harness.utils.validation import MAPPINGS, TYPES, must_be
 
 
 class GoldenError(Exception):
-    """A golden file is missing or can't be read. The message has the path and what to do."""
+    """A golden file is missing, invalid, or can't be read or written. The message has the path and what to do."""
 
 
 class Golden(Model):
-    """The content of a golden file. ``blessed_from`` is the engine that produced its rows."""
+    """The content of a golden file. ``blessed_from`` is the name of the engine that produced ``steps``."""
 
     suite: Annotated[str, Field(min_length=1)]
     case: Annotated[str, Field(min_length=1)]
@@ -48,7 +51,7 @@ REFERENCES = "references"
 
 
 def _home(suite_path: Path) -> tuple[Path, Path]:
-    """Return the folder ``expectations`` of a suite, and the path of the suite's golden tables relative to it."""
+    """Return the folder ``expectations`` of a suite, and the path of the suite's golden tables in that folder."""
     path = resolved(suite_path)
     for parent in path.parents:
         if parent.name == "suites":
@@ -74,9 +77,9 @@ def reference_folders(suite_path: Path) -> list[Path]:
 
 
 def stale(folder: Path) -> Iterator[tuple[Path, Path]]:
-    """Yield the files of golden tables and reference outputs whose suite in ``folder`` does not exist any more.
+    """Yield each file with golden tables or reference outputs whose suite does not exist any more.
 
-    Each entry is (path of the file, path of the missing suite).
+    ``folder`` is the folder of the suites. Each entry is (path of the file, path at which its suite would be).
     """
     home, name = _home(folder / "any.yaml")
     suites = resolved(folder)
@@ -104,10 +107,11 @@ def reference_path(suite_path: Path, case_id: str, model_label: str) -> Path:
 
 
 def read_golden(path: Path, bless_command: str, of: tuple[str, str] | None = None) -> tuple[StepRow, ...]:
-    """Return the rows of a golden file, without plain decodes.
+    """Return the rows that are in a golden file. It leaves out plain decodes (see ``StepRow``).
 
-    ``of`` is the (suite, case) that the file must be about. Raises GoldenError if the file is missing, invalid or about
-    another case. The message contains ``bless_command``.
+    ``of`` is (name of the suite, id of the case) that the file must have; with None, they are not checked. Raises
+    GoldenError if the file is missing, invalid or of another case. The message ends with ``bless_command``, the command
+    that writes the file again.
     """
     golden = _read(path, bless_command)
     if of is not None and (golden.suite, golden.case) != of:
@@ -154,7 +158,10 @@ def _first_problem(path: Path, source: Source, error: ValidationError) -> str:
 
 
 def readable_rows(path: Path) -> list[StepRow] | None:
-    """Return the rows of a golden file, including plain decodes. Return None if the file is missing or invalid."""
+    """Return the rows of a golden file, and the plain decodes that the file leaves out (see ``StepRow``).
+
+    Return None if the file is missing or invalid.
+    """
     golden = _readable(path)
     return None if golden is None else lengthen(golden.steps)
 
@@ -167,7 +174,7 @@ def _readable(path: Path) -> Golden | None:
 
 
 def write_golden(path: Path, suite: str, case: str, blessed_from: str, rows: Sequence[StepRow]) -> bool:
-    """Write a golden file, without plain decodes, and return True.
+    """Write a golden file, without the plain decodes in ``rows`` (see ``StepRow``), and return True.
 
     If the file already has the same suite, case and rows, leave it unchanged and return False, even if its
     ``blessed_from`` names another engine. Raises GoldenError if the file can't be written.
@@ -184,7 +191,7 @@ def write_golden(path: Path, suite: str, case: str, blessed_from: str, rows: Seq
 
 
 def golden_text(suite: str, case: str, blessed_from: str, rows: Sequence[StepRow]) -> str:
-    """Return the text of a golden file, with one line for each row. Plain decodes are omitted."""
+    """Return the text of a golden file, with one line for each row, without plain decodes (see ``StepRow``)."""
     columns = columns_of(rows)
     cells = [list(columns)] + [[_cell(value) for value in cells_of(row, columns)] for row in shorten(rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]

@@ -8,7 +8,10 @@ from harness.latency.requests import RequestLatency
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric of latency: its name in files, its title, and its values for one request."""
+    """A metric of latency: its name in files, its title, and a function that returns its values for one request.
+
+    A request can have any number of values: inter-token latency has one for each token after the first.
+    """
 
     name: str
     title: str
@@ -32,7 +35,7 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 @dataclass(frozen=True)
 class Distribution:
-    """The distribution of one metric: the number of values, the quantiles ``QUANTILES``, and the largest value."""
+    """The distribution of one metric: the number of values, one value for each of ``QUANTILES``, and the maximum."""
 
     count: int
     quantiles: tuple[float, ...]
@@ -60,6 +63,9 @@ def distribution(values: Iterable[float]) -> Distribution | None:
 
 
 def distributions(requests: Sequence[RequestLatency]) -> Mapping[str, Distribution]:
-    """Return the distribution of each metric by its name, without metrics that have no value."""
+    """Return the distribution of each metric over all requests, by the metric's name.
+
+    Metrics without a value are left out.
+    """
     found = {metric.name: distribution(metric.of_all(requests)) for metric in METRICS}
     return {name: values for name, values in found.items() if values is not None}

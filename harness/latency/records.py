@@ -1,4 +1,4 @@
-"""Compute latencies from the results of tests: always in steps, and in seconds if the steps were timed."""
+"""Compute latencies from the results of tests: in engine steps and, if the steps were timed, also in seconds."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -21,7 +21,10 @@ class Measured(NamedTuple):
 
 
 def latencies_of(record: Record) -> Measured | None:
-    """Return the latencies of a test from its result, None if the result has no table of all steps from step 0."""
+    """Return the latencies of the requests of one test. ``record`` is the test's line of a results file.
+
+    Return None if the record has no step table with all steps from step 0.
+    """
     for verdict in record.get("verdicts", ()):
         data = verdict.get("data", {})
         if "sizes" in data and data.get("steps") and not data.get("broken"):

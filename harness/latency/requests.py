@@ -1,8 +1,8 @@
 """The latency of each request of a run, from its step table, in engine steps or in seconds.
 
-A clock gives the time at which each step ends: the number of the step, or the sum of the durations of all steps so far.
-A request joins the queue at the end of its ``join_step``. Times between steps are not counted, because the harness
-spends them on observations.
+The time at which a step ends is either the number of the step, or the sum of the durations of all steps so far. A
+request joins the queue at the end of its ``join_step``. The time between two steps is not counted, because in it the
+harness reads the engine's state.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,15 +16,15 @@ from harness.types import StepRow
 
 @dataclass(frozen=True)
 class RequestLatency:
-    """The latency of one request. Times are in steps or in seconds, depending on the clock.
+    """The latency of one request. All times are in steps, or all are in seconds.
 
     ``queue``: from joining the queue to the start of the first step that computes tokens of the request.
     ``first_token``: from joining the queue to the end of the step with the first token.
     ``between``: the time from each token to the next. ``between_decodes``: the same, but only where both tokens come
     from consecutive decode steps, so that no prefill of another request lies between them.
-    ``prefills``: the time, between the first and the last token, of steps that computed prefills of other requests and
-    gave this request no token. ``suspended``: the time, after the first token, in which the request was paused, or
-    waited and was computed again after a preemption.
+    ``prefills``: the total time of the steps between the first and the last token that computed prefills of other
+    requests and gave this request no token. ``suspended``: the total time, after the first token, in which the request
+    was paused, or was preempted and had not got its next token yet.
     """
 
     request: int
@@ -37,20 +37,23 @@ class RequestLatency:
 
 
 def clock(rows: Sequence[StepRow], step_seconds: Sequence[float] = ()) -> list[float]:
-    """Return the time at the end of each step, from step 0. Without ``step_seconds`` the unit is a step."""
+    """Return the time at which each step ends, one value for each row.
+
+    With ``step_seconds``, the duration of each step, times are in seconds. Without it, they are the step numbers.
+    """
     return list(accumulate(step_seconds)) if step_seconds else [float(row.step) for row in rows]
 
 
 def request_latencies(
     rows: Sequence[StepRow], sizes: Sequence[Size], step_seconds: Sequence[float] = ()
 ) -> list[RequestLatency]:
-    """Return the latency of each request that got a token. ``rows`` has every step from 0, with its kind.
+    """Return the latency of each request that got a token. ``rows`` has a row for every step from 0, with its kind.
 
     ``step_seconds`` has the duration of each step in seconds, 0 for step 0; without it, times are in steps. Raises
-    ValueError if its length differs from that of ``rows``.
+    ValueError if ``step_seconds`` and ``rows`` differ in length.
     """
     if step_seconds and len(step_seconds) != len(rows):
-        raise ValueError(f"{len(step_seconds)} durations for {len(rows)} steps")
+        raise ValueError(f"step_seconds has {len(step_seconds)} durations, but there are {len(rows)} steps")
     ends = clock(rows, step_seconds)
     return [
         latency

@@ -10,10 +10,10 @@ STRUCTURE_KINDS = ("json", "regex", "choice", "grammar", "json_object")
 
 @dataclass(frozen=True)
 class Structure:
-    """A constraint of an answer. ``kind`` is one of STRUCTURE_KINDS, named as in vLLM's ``structured_outputs``.
+    """A constraint that an answer must follow. ``kind`` is a parameter of vLLM's ``structured_outputs``.
 
-    ``text`` is a JSON schema, a regular expression, a list of strings in JSON or a grammar. It is ``true`` for the kind
-    ``json_object``, with which an answer is any JSON object.
+    ``text`` is, by ``kind``: a JSON schema (``json``), a regular expression (``regex``), a list of strings in JSON
+    (``choice``), a grammar (``grammar``), or ``true`` (``json_object``: the answer is any JSON object).
     """
 
     kind: str
@@ -33,8 +33,8 @@ class RequestSpec:
 
     ``logprobs`` is the number of top tokens to return at each position. With ``golden_token_ids``, a driver with the
     capability ``golden-tokens`` returns these tokens instead of sampled ones. ``simulated_token_ids`` are the tokens
-    that a model would generate, for drivers that run no model. ``unchecked`` are parameters by vLLM's names, with
-    values of JSON, that replace the others and may have values that an engine must refuse.
+    that a model would generate, for drivers that run no model. ``unchecked`` has further parameters, by vLLM's names
+    and with JSON values. They replace the fields of the same name, and can have values that an engine must refuse.
     """
 
     request_id: int
@@ -67,14 +67,14 @@ class RequestSpec:
 
     @property
     def changes_logits(self) -> bool:
-        """Return whether a penalty, bias, allow list or bad word changes which token is chosen."""
+        """Return whether a penalty, ``logit_bias``, ``allowed_token_ids`` or ``bad_words`` changes the logits."""
         penalised = self.presence_penalty or self.frequency_penalty or self.repetition_penalty != 1
         return bool(penalised or self.logit_bias or self.allowed_token_ids is not None or self.bad_words)
 
     def truncated(self) -> "RequestSpec":
-        """Return this request with the prompt that the engine computes: the last ``truncate_prompt_tokens`` tokens.
+        """Return this request with its prompt cut to the last ``truncate_prompt_tokens`` tokens, as the engine cuts it.
 
-        With -1, all tokens are kept, because the prompts of such cases fit the context.
+        With -1, all tokens are kept: it means as many tokens as fit the context, and the prompts of cases with -1 fit.
         """
         keep = self.truncate_prompt_tokens
         if keep is None:

@@ -11,7 +11,8 @@ class Token(NamedTuple):
     """A generated token. ``logprob`` is the natural logarithm of its probability under the model's raw logits.
 
     ``rank`` is the token's rank among all tokens, from 1. ``top`` holds the top tokens as (token id, logprob), best
-    first, as many as the request's ``logprobs``. All three are unset if the driver lacks the capability ``logprobs``.
+    first, as many as the request's ``logprobs``. If the driver lacks the capability ``logprobs``, ``logprob``, ``rank``
+    and ``top`` have their defaults.
     """
 
     token_id: int
@@ -22,10 +23,11 @@ class Token(NamedTuple):
 
 @dataclass(frozen=True)
 class Run:
-    """The result of running a workload: its step table and, by request, the generated tokens.
+    """The result of running a workload: its step table, and the generated tokens of each request.
 
-    ``unfinished`` is the reason why the run was stopped early, None if it ran to its end. ``traceback`` is that of an
-    engine failure. ``step_seconds`` has the duration of each step in seconds, 0 for step 0.
+    ``unfinished`` is the reason why the run was stopped early, None if it ran to its end. ``traceback`` has the lines
+    of a traceback if the engine raised an exception. ``step_seconds`` has the duration of each step in seconds, 0 for
+    step 0.
     """
 
     steps: tuple[StepRow, ...]
@@ -37,9 +39,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The result of a check. ``headline`` is one line; ``details`` are the lines below it; ``data`` is for reports.
+    """The result of a check. ``headline`` is one line, and ``details`` are the lines below it in a message.
 
-    ``data`` holds builtins only, because it is sent between processes.
+    ``rule`` says what is checked and where it is documented, "" if the check names no rule. ``data`` has values for
+    reports. It contains only built-in types, because it is sent between processes.
     """
 
     passed: bool

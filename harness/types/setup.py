@@ -12,9 +12,11 @@ A row of a step table is also taken to be of this scheduler if none of its colum
 
 @dataclass(frozen=True)
 class ChunkingSetup:
-    """Options of the chunked scheduler.
+    """Options of the chunked scheduler. docs/scheduling-rules-chunked.md has the rules.
 
-    ``chunk_size`` is in tokens. docs/writing-cases.md describes the other options.
+    ``chunk_size`` is in tokens. With ``interleave``, no prefill step follows another one while a request is decoding.
+    With ``long_output_priority``, the requests with the fewest generated tokens are paused first, otherwise those with
+    the most.
     """
 
     chunk_size: int = 128
@@ -32,7 +34,8 @@ class TokenBudgetSetup:
     """Options of the token-budget scheduler, named as in vLLM.
 
     ``max_num_batched_tokens`` is the budget: the maximum number of tokens computed in one step.
-    ``long_prefill_token_threshold`` is the maximum number of tokens of one request in one step; 0 means no threshold.
+    ``long_prefill_token_threshold`` is the maximum number of tokens of one request in one step; 0 means no maximum.
+    ``rules`` is the vLLM version whose rules the engine must follow.
     """
 
     max_num_batched_tokens: int = 512
@@ -48,10 +51,12 @@ SchedulerOptions = ChunkingSetup | TokenBudgetSetup
 
 @dataclass(frozen=True)
 class EngineSetup:
-    """The compile shape and scheduler with which an engine is started. Scheduling limits are not part of it.
+    """What can't be changed after an engine is started: model, shape and scheduler. Equal setups share an engine.
 
-    With ``num_blocks`` None the engine chooses the size of its KV cache. ``scheduler`` is ``continuous``, ``static`` (a
-    baseline), ``chunked`` or ``token_budget``. ``options`` are the options of that scheduler, None if it has none.
+    ``max_model_len`` and ``max_num_seqs`` are the largest that the engine can have: a case can set lower
+    SchedulingLimits while the engine runs. With ``num_blocks`` None the engine chooses the size of its KV cache.
+    ``scheduler`` is ``continuous``, ``static`` (a baseline), ``chunked`` or ``token_budget``. ``options`` are the
+    options of that scheduler, None if it has none.
     """
 
     model: str
@@ -66,7 +71,11 @@ class EngineSetup:
 
 @dataclass(frozen=True)
 class SchedulingLimits:
-    """Upper bounds for scheduling. A limit that is None is that with which the engine was started."""
+    """Limits that a case sets while an engine runs. None means the value with which the engine was started.
+
+    ``available_blocks`` is the number of blocks that requests can use, without the padding block.
+    ``max_batch_tkv_limit`` is the maximum of batch size x tkv; the token-budget scheduler has no such limit.
+    """
 
     max_model_len: int | None = None
     max_num_seqs: int | None = None

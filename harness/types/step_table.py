@@ -6,9 +6,9 @@ from typing import NamedTuple
 class Write(NamedTuple):
     """What a step wrote to the KV cache for one request.
 
-    ``table`` has the ids of the blocks that it held, oldest first. ``slots`` are the positions in the cache that were
-    written: block id times 64, plus the offset in the block; without those of the padding block. ``computed`` is the
-    number of its tokens in the cache after the step, 0 if the driver does not report it.
+    ``table`` has the ids of the blocks that the request held, oldest first. ``slots`` are the positions in the cache
+    that were written, each of them block id x 64 + offset in the block. Slots of the padding block are left out.
+    ``computed`` is the number of tokens of the request in the cache after the step, 0 if the driver does not report it.
     """
 
     request: int
@@ -21,22 +21,24 @@ class StepRow(NamedTuple):
     """One row of a step table: the observable state after a step.
 
     Requests are named by their position in the case, from 0. ``waiting`` is in order of arrival, ``running`` newest
-    first. ``outputs`` are the requests that got a token in this step, ``finished`` those of them that ended with it.
-    ``reserved`` and ``used`` count blocks; None if the driver can't observe them.
+    first. ``outputs`` are the requests that got a token in this step, and ``finished`` those for which it was the last
+    token. ``reserved`` and ``used`` are numbers of blocks, None if the driver can't observe them.
 
     Columns that a scheduler does not have are None. ``paused`` and ``hits`` are columns of the chunked scheduler.
     ``paused`` is in the order in which requests are resumed. ``hits`` holds (request, number of prefix blocks found in
     the cache and not computed again).
 
     The token-budget scheduler has no ``tkv`` and no ``reserved``. Its ``running`` is in the order in which requests
-    joined. Its ``hits`` holds (request, tokens) for the admissions of this step, without requests with 0 tokens.
-    ``scheduled`` holds (request, tokens computed in the step) in scheduling order; ``preempted`` are the requests that
-    lost their blocks in the step, the first evicted first.
+    joined. Its ``hits`` holds (request, tokens found in the prefix cache) for each request that was admitted in this
+    step and for which tokens were found. ``scheduled`` holds (request, tokens computed in the step) in scheduling
+    order. ``preempted`` are the requests that were preempted in the step, in the order of preemption.
 
-    ``kind`` is prefill, decode, mixed, idle or start; expected tables leave it empty. ``block_tables`` is in the order
-    of ``tabled``, and empty if the driver can't observe block ids. ``writes`` is in the order in which the step
-    computes its requests; None if the driver can't observe them. A row may be omitted if it is a plain decode:
-    compared with the row before, tkv grows by one, the same sequences run, and no request joins, ends or takes a block.
+    ``kind`` says what the step did: prefill, decode, mixed, idle, or start for step 0. Expected tables leave it empty.
+    ``block_tables`` is in the order of ``tabled``, and empty if the driver can't observe block ids. ``writes`` is in
+    the order in which the step computes its requests, None if the driver can't observe them.
+
+    A row may be omitted from a table if it is a plain decode: compared with the row before, the same requests run, each
+    of them gets one token (so tkv grows by one), and no request joins, ends or takes a block.
     """
 
     step: int

@@ -106,8 +106,8 @@ def item_with(**request: object) -> list[object]:
         ("[" * 100_000, "w.json: lists and objects are nested too deeply"),
         (f"[{'9' * 5000}]", "w.json: a number has too many digits"),
         ("\ufeff[]", "w.json: is not JSON"),
-        ({}, "w.json: the file must have a list of items, not an object"),
-        ([3], "item 0: an item must be an object with limits and requests, not 3"),
+        ({}, "w.json: the file must contain a JSON list of items, not an object"),
+        ([3], "item 0: an item must be an object with the key requests, not 3"),
         ([{"requests": []}], "item 0: requests: must be a list of at least one request, not an empty list"),
         ([{"name": 3}], "item 0: name: must be text, not 3"),
         ([{"name": None}], "item 0: name: must be text, not null or nothing"),
@@ -136,11 +136,11 @@ def item_with(**request: object) -> list[object]:
         (item_with(join_step=4, abort_step=3), "requests[0].abort_step: abort_step 3 is before join_step 4"),
         (item_with(prompt_len=None), "requests[0]: prompt_len or prompt_token_ids is missing"),
         (item_with(prompt_len=0), "requests[0].prompt_len: must be greater than 0, not 0"),
-        (item_with(prompt_token_ids=[1, 2]), "requests[0]: prompt_len is 1, but there are 2 prompt_token_ids"),
+        (item_with(prompt_token_ids=[1, 2]), "requests[0]: prompt_len is 1, but prompt_token_ids has 2 tokens"),
         (item_with(prompt_token_ids=["a"]), 'requests[0].prompt_token_ids[0]: must be a whole number, not "a"'),
         (item_with(prompt_token_ids=7), "requests[0].prompt_token_ids: must be a list, not 7"),
         (item_with(prompt_len=None, prompt_token_ids=[]), "requests[0].prompt_token_ids: must not be empty"),
-        (item_with(prompt={"text": "x"}), "requests[0].prompt: use prompt_len or prompt_token_ids instead"),
+        (item_with(prompt={"text": "x"}), "requests[0].prompt: is a field of suites; use prompt_len or"),
         (item_with(prompt_length=3), "requests[0].prompt_length: is an unknown field"),
         (
             [{"limit": {}, "requests": [{"prompt_len": 1}]}],
@@ -223,7 +223,7 @@ def test_files_that_cannot_be_read_are_one_sentence(tmp_path: Path) -> None:
 
 
 def test_a_behaviour_suite_cannot_be_traced() -> None:
-    with pytest.raises(TraceError, match="a behaviour suite can't be traced"):
+    with pytest.raises(TraceError, match="a suite of kind behaviour can't be traced"):
         read_items(SUITES / "behaviour" / "limits.yaml", MODEL)
 
 

@@ -77,7 +77,7 @@ def test_a_request_without_a_token_has_no_latency() -> None:
 
 
 def test_durations_of_other_steps_are_refused() -> None:
-    with pytest.raises(ValueError, match="3 durations for 8 steps"):
+    with pytest.raises(ValueError, match="step_seconds has 3 durations, but there are 8 steps"):
         request_latencies(SEEN.run.steps, SIZES, (0.0, 1.0, 1.0))
 
 

@@ -45,11 +45,12 @@ class UnavailableError(Exception):
 
 
 class Observation(NamedTuple):
-    """The observable state between two steps. Fields that the engine does not have are None.
+    """The state of an engine between two steps, as far as it can be observed. Other fields are None.
 
-    The fields have the meaning of the columns in ``StepRow``. Only the chunked scheduler has ``paused``. With the
-    token-budget scheduler, ``scheduled``, ``preempted`` and ``hits`` are about the last step, and empty before the
-    first step. With other schedulers, ``scheduled`` and ``preempted`` are None.
+    Requests are named by ``RequestSpec.request_id``, and the fields mean the same as the columns of ``StepRow``. Only
+    the chunked scheduler has ``paused``. With the token-budget scheduler, ``scheduled``, ``preempted`` and ``hits`` are
+    about the last step, and empty before the first step. With other schedulers, ``scheduled`` and ``preempted`` are
+    None.
     """
 
     tkv: int | None
@@ -70,9 +71,9 @@ class StepRecord(NamedTuple):
     each of these requests held in the step, the oldest first. It is empty if the driver can't observe block ids.
 
     With the token-budget scheduler, ``block_tables`` is in the order of ``Observation.scheduled`` instead, and includes
-    requests that ended in the step. A request decodes if it was running before the step and computes only its last
-    token. Otherwise it is in its prefill, also when it is computed again after a preemption. A step is ``mixed`` if it
-    has requests of both kinds.
+    requests that ended in the step. In a step of this scheduler, a request decodes if it was running before the step
+    and computes only its last token. Otherwise it is in its prefill, also when it is computed again after a preemption.
+    A step is ``mixed`` if some of its requests decode and others are in their prefill.
 
     ``writes`` is what the step wrote to the KV cache, None if the driver can't observe it.
     """
@@ -87,7 +88,11 @@ class StepRecord(NamedTuple):
 
 @dataclass(frozen=True)
 class Completion:
-    """The result of the offline API for one request."""
+    """The result of the offline API for one request.
+
+    ``prompt_logprobs`` has the logprob of each token of the prompt, None for the first token, and
+    ``prompt_alternatives`` the number of tokens whose logprobs were returned at each position.
+    """
 
     token_ids: tuple[int, ...]
     text: str
@@ -99,8 +104,8 @@ class Completion:
 class Compilation(NamedTuple):
     """What an engine has compiled. ``engine`` identifies the engine among the engines of all processes of a run.
 
-    ``graphs`` is the number of graphs that were compiled before the first request, and ``recompiles`` how many were
-    compiled since then. ``shared`` is how many of ``graphs`` had already been compiled for another engine.
+    ``graphs`` is the number of graphs that were compiled before the first request, and ``recompiles`` the number of
+    graphs compiled since then. ``shared`` is how many of ``graphs`` had already been compiled for another engine.
     """
 
     engine: str
@@ -116,8 +121,9 @@ class Session(Protocol):
     def reset(self, limits: SchedulingLimits) -> SchedulingLimits:
         """Remove all requests and set the limits, without restarting the engine.
 
-        The limits are at most those with which the engine was started. Return the effective limits. Limits that the
-        driver can't read are None. Raises ValueError if the engine can't be run with these limits.
+        A limit that is None is set back to the value with which the engine was started, which is its maximum. Return
+        the limits that the engine has now; those that the driver can't read are None. Raises ValueError if the engine
+        can't be run with these limits.
         """
 
     def add_request(self, request: RequestSpec) -> None:
@@ -133,7 +139,7 @@ class Session(Protocol):
         """Return the current observable state."""
 
     def has_work(self) -> bool:
-        """Return whether another step would change the state of the engine."""
+        """Return whether another step would change the state of the engine, for example free blocks."""
 
     def close(self) -> None:
         """Release the engine's resources."""

@@ -26,8 +26,8 @@ RESTART = "restart"
 class ClientError(Exception):
     """The engine answered a request with an error.
 
-    ``status`` is the HTTP status. ``kind`` is the type in OpenAI's error object, and ``param`` the field of the request
-    that is wrong. All three are None without HTTP.
+    ``status`` is the HTTP status. ``kind`` and ``param`` are the fields ``type`` and ``param`` of OpenAI's error
+    object; ``param`` names the wrong field of the request. The three are None if the client does not use HTTP.
     """
 
     def __init__(
@@ -47,8 +47,9 @@ class ClientRequest:
     ``name`` is unique among the requests of the client. ``spec`` has the prompt and the sampling parameters. If there
     are ``messages``, as (role, content), they are sent instead of the prompt. ``n`` is the number of answers. ``kind``
     is vLLM's RequestOutputKind for streams: ``delta``, ``cumulative`` or ``final``. ``logprobs`` is the number of
-    alternatives to return for each token; None if no logprobs are requested. ``model`` is the model's name in an HTTP
-    request, None for the model that the server serves. With ``echo``, the answer begins with the prompt.
+    top tokens whose logprobs are returned with each token; None if no logprobs are requested. ``model`` is the model's
+    name in an HTTP request, None for the model that the server serves. With ``echo``, the answer begins with the
+    prompt.
     """
 
     name: str
@@ -62,7 +63,7 @@ class ClientRequest:
 
 
 class Logprobs(NamedTuple):
-    """The logprob of each of several tokens, and the number of alternatives returned for each."""
+    """The logprob of each of several tokens (``own``), and the number of top tokens returned with each of them."""
 
     own: tuple[float | None, ...]
     alternatives: tuple[int, ...]
@@ -73,9 +74,9 @@ class StreamChunk:
     """One chunk of a streamed answer.
 
     ``texts``, ``tokens`` and ``finish_reasons`` have the new text, the number of new tokens and the finish reason of
-    each answer, by the index of the answer. ``usage`` is (prompt tokens, generated tokens). ``logprobs`` has those of
-    the new tokens, if they are requested. ``prompt_logprobs`` has those of all tokens of the prompt; None if a chunk
-    that must have them does not.
+    each answer, by the index of the answer. ``usage`` is (number of prompt tokens, number of generated tokens).
+    ``logprobs`` has the logprobs of the new tokens, if the request asks for them. ``prompt_logprobs`` has the logprobs
+    of all tokens of the prompt; the value is None if they are missing in a chunk that must have them.
     """
 
     texts: dict[int, str] = field(default_factory=dict)
@@ -91,9 +92,9 @@ class Choice:
     """One answer to a request.
 
     ``tokens`` is its number of tokens, None if it is not reported. ``logprobs`` has the logprob of each token, and
-    ``alternatives`` the number of alternatives returned for each token. Without logprobs, these two are None and empty.
-    ``prompt_logprobs`` and ``prompt_alternatives`` are the same for the tokens of the prompt; the values of the first
-    token are None and 0.
+    ``alternatives`` the number of top tokens returned with each token. If the request asks for no logprobs,
+    ``logprobs`` is None and ``alternatives`` is empty. ``prompt_logprobs`` and ``prompt_alternatives`` are the same for
+    the tokens of the prompt; the first token of the prompt has the values None and 0.
     """
 
     text: str
@@ -107,7 +108,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Answer:
-    """All answers to one request. ``usage`` is (prompt tokens, generated tokens)."""
+    """All answers to one request. ``usage`` is (number of prompt tokens, number of generated tokens)."""
 
     choices: tuple[Choice, ...]
     usage: tuple[int, int] | None = None
@@ -147,12 +148,13 @@ class Client(Protocol):
     capabilities: frozenset[str]
 
     async def complete(self, request: ClientRequest) -> Answer:
-        """Send a request without streaming and return the answer. Raises ClientError."""
+        """Send a request without streaming and return the answer. Raises ClientError if the engine refuses or fails."""
 
     def stream(self, request: ClientRequest) -> AsyncGenerator[StreamChunk, None]:
         """Send a request and yield the chunks of its answer.
 
-        Closing the generator disconnects the client. Raises ClientError, also in the middle of a stream.
+        Closing the generator disconnects the client. Raises ClientError if the engine refuses the request, or if the
+        engine fails in the middle of the stream.
         """
 
     async def generate(self, requests: Sequence[ClientRequest]) -> list[Answer]:
@@ -165,10 +167,10 @@ class Client(Protocol):
         """Abort the request with this name. Only clients with the capability ``abort`` can do this."""
 
     async def call(self, method: str, path: str, content: Any) -> RawAnswer:
-        """Send ``content`` (fields of JSON; None: no body) with the official client, and return the response.
+        """Send ``content`` as JSON with the ``openai`` package. Return the response, even if its status is an error.
 
-        ``path`` begins with ``/v1/``, and ``method`` is GET or POST. Only clients with the capability ``http`` can do
-        this. Raises ClientError if there is no response.
+        ``method`` is GET or POST, and ``path`` begins with ``/v1/``. With ``content`` None, the request has no body.
+        Only clients with the capability ``http`` can do this. Raises ClientError if there is no response.
         """
 
     async def send(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> RawAnswer:
@@ -187,7 +189,7 @@ class Client(Protocol):
         """Return whether the engine reports that it can serve requests."""
 
     async def restart(self, how: str) -> None:
-        """End the server with SIGKILL (``kill``) or SIGTERM (``stop``), and start it again.
+        """End the server, and start it again. ``how`` is ``kill`` (with SIGKILL) or ``stop`` (with SIGTERM).
 
         Only clients with the capability ``restart`` can do this. Raises ClientError if the server does not end after
         SIGTERM.
@@ -198,7 +200,7 @@ class Client(Protocol):
         """Return the URL of the server. Only clients with the capability ``http`` have one."""
 
     async def leave(self) -> None:
-        """Release the connections and threads that one case has used. The client can be used for another case."""
+        """Close the connections and threads that a case has used. Afterwards another case can use the client."""
 
     def close(self) -> None:
-        """Release all resources of the client. It can't be used again."""
+        """Release all resources of the client. Afterwards the client can't be used."""

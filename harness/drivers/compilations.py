@@ -27,11 +27,10 @@ def watch(session: Session) -> Callable[[], dict[str, Any] | None]:
 
 
 def added_up(seen: Iterable[Mapping[str, Any] | None]) -> list[str]:
-    """Add up what the engines have compiled, and return a line for each backend.
+    """Add up the results of the functions that ``watch`` returned, and return a line of text for each backend.
 
-    A line is, for example, ``sendnn: 2 engines, 4 graphs, 0 recompiles after warm-up``.
-
-    If engines share graphs, the line has ``4 graphs (2 shared, traced once)``.
+    A line is, for example, ``sendnn: 2 engines, 4 graphs, 0 recompiles after warm-up``. If engines share compiled
+    graphs, it has ``4 graphs (2 shared, traced once)``.
     """
     engines: dict[str, dict[str, tuple[int, int]]] = {}
     recompiles: dict[str, int] = {}

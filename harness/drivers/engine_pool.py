@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 class EnginePool:
     """The engines and servers that the cases of a process share. There is one engine for each setup.
 
-    ``made_in`` is the id of the process that owns the engines and servers.
+    ``start_failures`` has the engines that did not start, which are not tried again. ``made_in`` is the id of the
+    process that created the pool.
     """
 
     driver: Driver
@@ -36,14 +37,15 @@ class EnginePool:
 
     @property
     def in_a_child(self) -> bool:
-        """Return whether this process is a fork of the process that owns the engines."""
+        """Return whether this process is a fork of the process that started the engines."""
         return os.getpid() != self.made_in
 
     def session(self, setup: EngineSetup) -> Session:
         """Return the engine for ``setup``. The first call with this setup starts the engine.
 
-        Raises UnavailableError, CheckpointError, and ValueError for an invalid setup. Raises EngineStartError if the
-        engine does not start. If the start of this engine has failed before in the run, it is not tried again.
+        Raises UnavailableError if the engine can't run on this machine, CheckpointError if the model can't be used,
+        ValueError if the setup is invalid, and EngineStartError if the engine does not start. If the start has failed
+        before in this run, EngineStartError is raised without another attempt.
         """
         if setup not in self.sessions:
             self.start_failures.raise_known(setup)
@@ -63,7 +65,10 @@ class EnginePool:
             raise self.start_failures.remember(setup, error) from error
 
     def warm_up(self, setups: Iterable[EngineSetup]) -> None:
-        """Start engines that forks of this process can inherit. Errors are ignored, because the forks report them."""
+        """Start the engines that forks of this process can use, one for each setup.
+
+        Errors are ignored, because the forks report them.
+        """
         for setup in dict.fromkeys(setups):
             if self.driver.unavailable(setup) is None and inheritable(self.driver, setup):
                 with suppress(Exception):
@@ -78,8 +83,8 @@ class EnginePool:
     def server(self, need: ServerNeed, case: str) -> "Client":
         """Return a client of the server that a test needs. ``case`` is the node id of the test.
 
-        Raises DirtyServerError, UnavailableError if the server does not start, and EngineStartError if the start of
-        this server has failed before in the run.
+        Raises DirtyServerError if the server is not like a new one, UnavailableError if it does not start, and
+        EngineStartError if its start has failed before in this run.
         """
         self.start_failures.raise_known(need)
         try:
@@ -89,9 +94,9 @@ class EnginePool:
             raise
 
     def warm_up_server(self, need: ServerNeed, case: str) -> None:
-        """Start a server that forks of this process can share. If it is running, remove the state of the last test.
+        """Start the server that forks of this process can share for ``need``. ``case`` is the node id of the test.
 
-        Errors are ignored, because the forks report them.
+        If it is already running, remove the state of the last test. Errors are ignored, because the forks report them.
         """
         if not need.alone and self.driver.unavailable(need.setup) is None:
             with suppress(Exception):

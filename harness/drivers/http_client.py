@@ -1,7 +1,8 @@
-"""A client of an OpenAI-compatible server: the ``openai`` package, and httpx for what that can't express.
+"""A client of an OpenAI-compatible server. It uses the ``openai`` package, and httpx for requests in other formats.
 
-Requests set ``return_token_ids``, a field that vLLM and the reference server support. Without it, the client can't
-count tokens. Requests with ``echo`` don't set it, because vLLM 0.32 returns no text of the prompt if both are set.
+Requests set ``return_token_ids``, a field that vLLM and the reference engine's server support. Without this field, the
+client can't count tokens. Requests with ``echo`` don't set it, because vLLM 0.32 returns no text of the prompt if both
+are set.
 """
 
 import asyncio
@@ -28,7 +29,10 @@ from harness.types import RequestSpec, Structure
 from harness.utils.extras import HTTP_CLIENT, why_missing
 
 INJECTOR = "golden_token_injector"
-"""The key of golden tokens in ``vllm_xargs``, for the logits processor of the plugins and for the reference server."""
+"""The key in ``vllm_xargs`` for golden tokens: tokens that a request must generate, whatever the model's logits are.
+
+The logits processors of the plugins and the server of the reference engine read it.
+"""
 
 SECONDS = 120
 """Timeout for reading from a connection, in seconds."""
@@ -86,7 +90,7 @@ class HttpClient:
         return self._url
 
     def _clients(self) -> tuple[Any, Any]:
-        """Return the ``openai`` and httpx clients of this case. They belong to the event loop that runs the case."""
+        """Return the clients of ``openai`` and httpx for this case. They can be used only in the case's event loop."""
         if self._client is None:
             limits = self._httpx.Limits(max_connections=None, max_keepalive_connections=0)
             self._raw = self._httpx.AsyncClient(base_url=self._url, timeout=SECONDS, limits=limits)
@@ -126,7 +130,7 @@ class HttpClient:
         return list(await asyncio.gather(*map(self.complete, requests)))
 
     async def abort(self, name: str) -> None:
-        raise NotImplementedError("an HTTP client can't abort a request, it can only disconnect")
+        raise NotImplementedError("an HTTP client can't abort a request: close the stream to disconnect")
 
     async def call(self, method: str, path: str, content: Any) -> RawAnswer:
         client, _ = self._clients()
@@ -143,7 +147,7 @@ class HttpClient:
         try:
             return _raw(await raw.request(method, path, content=body or None, headers=dict(headers)))
         except self._httpx.HTTPError as error:
-            raise ClientError(f"no answer: {type(error).__name__}: {error}") from error
+            raise ClientError(f"the server did not answer: {type(error).__name__}: {error}") from error
 
     async def state(self) -> ServingState:
         values = await self._metrics()
@@ -155,7 +159,10 @@ class HttpClient:
         return {name: value for name, value in found.items() if value is not None}
 
     async def _metrics(self) -> dict[str, float]:
-        """Return the values of metrics by name and by ``name{label=value}``, summed over labels. Raises ClientError."""
+        """Return the values in ``/metrics`` by name, and also by ``name{label=value}``.
+
+        Values that differ only in other labels are summed. Raises ClientError if the server does not answer.
+        """
         from prometheus_client.parser import text_string_to_metric_families
 
         _, raw = self._clients()
@@ -246,9 +253,9 @@ def _common(request: ClientRequest, model: str) -> dict[str, Any]:
 
 
 def _extras(spec: RequestSpec) -> dict[str, Any]:
-    """Return the parameters that vLLM has in addition to OpenAI's. Parameters with the default value are left out.
+    """Return the parameters for ``extra_body``: those that OpenAI does not have, unless they have the default value.
 
-    ``unchecked`` parameters are included, because fields of ``extra_body`` replace the client's own.
+    ``unchecked`` parameters are included as well, because fields of ``extra_body`` replace other fields.
     """
     wanted: dict[str, tuple[Any, Any]] = {
         "ignore_eos": (spec.ignore_eos, False),
@@ -282,7 +289,10 @@ def _token_count(choice: Any) -> int | None:
 
 
 def _with_prompt(choice: Any, prompt: Sequence[int]) -> Choice:
-    """Return an answer with the logprobs of its prompt. vLLM has these in addition to OpenAI's fields, by token id."""
+    """Convert an answer, with the logprobs of its prompt: a field that only vLLM has, with a dict for each position.
+
+    The keys of these dicts are token ids.
+    """
     found = (choice.model_extra or {}).get("prompt_logprobs")
     if found is None:
         return _choice(choice)
@@ -325,9 +335,9 @@ def _usage(usage: Any) -> tuple[int, int] | None:
 
 
 def _client_error(error: Any) -> ClientError:
-    """Convert an exception of the ``openai`` package.
+    """Convert an exception of the ``openai`` package to a ClientError.
 
-    The message is that of the server or, if the connection broke, that of the exception.
+    Its message is the server's error message or, if the connection broke, the message of the exception and its cause.
     """
     body = error.body if isinstance(getattr(error, "body", None), dict) else {}
     status = getattr(error, "status_code", None)

@@ -8,7 +8,10 @@ from harness.drivers.optional import OfflineSession
 
 
 def generate_answers(session: OfflineSession, requests: Sequence[ClientRequest]) -> list[Answer]:
-    """Run requests through ``OfflineSession.generate``, and return the answers. Raises ClientError."""
+    """Run requests through ``OfflineSession.generate``, and return the answers.
+
+    Raises ClientError if the engine refuses one of the requests.
+    """
     try:
         completions = session.generate([request.spec for request in requests])
     except RefusedError as refusal:

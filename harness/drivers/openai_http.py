@@ -35,7 +35,7 @@ SECONDS = 10
 
 
 class ServerError(Exception):
-    """The server that the user named can't be used. The message is one sentence for the user."""
+    """The server of ``--cb-server-url`` can't be used, or ``--cb-server-shape`` is invalid. The message says why."""
 
 
 @dataclass(frozen=True)
@@ -57,24 +57,31 @@ SHAPE = ("max_model_len", "max_num_seqs", "available_blocks", "max_batch_tkv_lim
 
 
 def parse_shape(text: str) -> dict[str, str | int]:
-    """Convert the value of ``--cb-server-shape``, such as ``max_num_seqs=4,backend=sendnn``. Raises ServerError."""
+    """Convert the value of ``--cb-server-shape``, such as ``max_num_seqs=4,backend=sendnn``, to a dict.
+
+    Raises ServerError if a part is not NAME=VALUE with a name in SHAPE.
+    """
     shape: dict[str, str | int] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         name, _, value = part.partition("=")
         if name not in SHAPE or not value or (name != "backend" and not value.isdecimal()):
-            raise ServerError(f"{part!r} is not of the form NAME=VALUE, where NAME is one of {', '.join(SHAPE)}")
+            names = ", ".join(SHAPE)
+            raise ServerError(
+                f"{part!r} is not NAME=VALUE with one of the names {names}; values are whole numbers, except backend"
+            )
         shape[name] = value if name == "backend" else int(value)
     return shape
 
 
 def find_server(url: str, given: Mapping[str, str | int]) -> RunningServer:
-    """Request the model and the limits of the server at ``url``, and return them.
+    """Request the model and the context length of the server at ``url``, and return the server.
 
-    ``given`` has values from the user for what the server does not report. Raises ServerError.
+    ``given`` has the values of ``--cb-server-shape``: what the server does not report, or reports wrongly. Raises
+    ServerError if there is no server at ``url``, or if its answer is not that of an OpenAI-compatible server.
     """
     url = url.rstrip("/").removesuffix("/v1")
     if not url.startswith(("http://", "https://")):
-        raise ServerError(f"{url!r} is not a URL of the form http://HOST:PORT")
+        raise ServerError(f"{url!r} is not a URL: it must be http://HOST:PORT or https://HOST:PORT")
     request = urllib.request.Request(f"{url}/v1/models", headers={"Authorization": f"Bearer {_key()}"})
     try:
         with urllib.request.urlopen(request, timeout=SECONDS) as reply:
@@ -85,12 +92,14 @@ def find_server(url: str, given: Mapping[str, str | int]) -> RunningServer:
             return RunningServer(url, str(card["id"]), effective, backend, size, _reports_blocks(url))
     except urllib.error.HTTPError as error:
         hint = f"; give the server's API key in the environment variable {API_KEY}" if error.code in (401, 403) else ""
-        raise ServerError(f"{url} answers a request for its models with status {error.code}{hint}") from error
+        raise ServerError(f"{url}/v1/models answers with HTTP status {error.code}{hint}") from error
     except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         raise ServerError(f"no server answers at {url}: {reason}") from error
     except (KeyError, IndexError, TypeError) as error:
-        raise ServerError(f"the server at {url} does not answer as an OpenAI-compatible server does") from error
+        raise ServerError(
+            f"the server at {url} does not answer /v1/models as an OpenAI-compatible server does: check the URL"
+        ) from error
 
 
 def _reports_blocks(url: str) -> bool:
@@ -121,10 +130,10 @@ def _capabilities(running: RunningServer | None, start: str) -> frozenset[str]:
 
 
 class OpenAIHttpDriver:
-    """The driver for the server ``running``. If ``running`` is None, the driver starts servers of the kind ``start``.
+    """The driver for the server ``running`` or, if that is None, for servers that the driver starts.
 
-    A server of the reference engine is started once for each engine setup, and its limits are changed between cases.
-    Servers of other kinds are started for each case, with its limits.
+    ``start`` is a key of STARTERS: which server to start. A server of the reference engine is started once for each
+    engine setup, and its limits are changed between cases. Other servers are started for each case, with its limits.
     """
 
     def __init__(self, running: RunningServer | None = None, start: str = "reference") -> None:
@@ -146,7 +155,7 @@ class OpenAIHttpDriver:
                 wanted, has = getattr(setup, name), getattr(self._running, name)
                 if wanted != has:
                     what = f"the case needs {name} {wanted}, but the server has {has}"
-                    return f"{what}; to correct this, use --cb-server-shape"
+                    return f"{what}; if this is wrong, give --cb-server-shape {name}={wanted}"
         if self._running is None and self._start == "reference":
             from harness.drivers.reference import reference_unavailable  # imports the engine
 
@@ -159,13 +168,14 @@ class OpenAIHttpDriver:
             return vllm_unfit(options) if self._start == "vllm" else None
         own = {name for name, value in options.model_dump().items() if value is not None}
         if own:
-            return f"the case needs a server with {', '.join(sorted(own))}, but --cb-server-url names a running server"
+            what = f"the case needs a server with {', '.join(sorted(own))}"
+            return f"{what}, but the options of the running server of --cb-server-url can't be changed"
         has = asdict(self._running.limits)
         for name, wanted in asdict(limits).items():
             if wanted is not None and wanted != has[name]:
-                known = "does not report it" if has[name] is None else f"has {has[name]}"
+                known = "does not report its value" if has[name] is None else f"has {has[name]}"
                 what = f"the case needs {name} {wanted}, but the server {known}"
-                return f"{what}; to correct this, use --cb-server-shape"
+                return f"{what}; if this is wrong, give --cb-server-shape {name}={wanted}"
         return None
 
     def backend_label(self, backend: str) -> str:
@@ -176,7 +186,7 @@ class OpenAIHttpDriver:
         return backend
 
     def open(self, setup: EngineSetup) -> Session:  # noqa: ARG002
-        raise UnavailableError("steps can't be observed over HTTP")
+        raise UnavailableError("steps can't be observed over HTTP: use another driver for this case")
 
     def serve(self, setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> Client:
         if self._running is not None:
@@ -189,9 +199,11 @@ class OpenAIHttpDriver:
 
 
 def make(options: DriverOptions) -> Driver:
-    """Return the driver for a running server or for servers to start. Raises UnavailableError and DriverOptionError.
+    """Return the driver for the running server ``server_url``, or for servers to start of the kind ``serve``.
 
-    With ``simulate``, return the driver of the reference engine's scheduler instead.
+    With ``simulate``, return the driver that runs the reference engine's scheduler without a model. Raises
+    UnavailableError if not exactly one of the two options is given or if a package is missing, and DriverOptionError if
+    the running server can't be used.
     """
     if options.simulate:
         from harness.drivers.reference import SimulationDriver

@@ -1,7 +1,7 @@
 """Attributes and methods that a driver or a session can have in addition to those of ``base.py``, as small protocols.
 
-For each protocol there is a function that uses it, and returns a default for drivers without it. The rest of the
-harness calls these functions only, so a driver implements just the protocols that it needs.
+For each protocol there is a function that uses it, and returns a default for drivers that do not implement it. Other
+modules call these functions only, so a driver implements just the protocols that it needs.
 """
 
 from collections.abc import Hashable, Sequence
@@ -25,7 +25,7 @@ class OfOneScheduler(Protocol):
 
 
 def scheduler_of(driver: Driver) -> "Scheduler":
-    """Return the scheduler for suites that do not name one: that of the driver's engines, else the default."""
+    """Return the scheduler for suites that do not name one: the only one that the driver has, else the default."""
     scheduler: Scheduler = getattr(driver, "scheduler", DEFAULT_SCHEDULER)
     return scheduler
 
@@ -46,11 +46,14 @@ class KnowsWhatIsMissing(Protocol):
     """A driver that has some capabilities only if certain packages are installed."""
 
     def why_lacking(self, capability: str) -> str | None:
-        """Return which missing packages a capability needs, and how to install them. Return None if none is missing."""
+        """Return, as one sentence, which packages a capability needs that are missing, and how to install them.
+
+        Return None if no package is missing.
+        """
 
 
 def why_lacking(driver: Driver, capability: str) -> str:
-    """Return, as one sentence, why a case is skipped that needs a capability which the driver lacks."""
+    """Return why a case that needs ``capability`` is skipped, as one sentence. The driver lacks this capability."""
     own = getattr(driver, "why_lacking", None)
     missing: str | None = own(capability) if own is not None else None
     return missing or f"the case needs {capability}, which the driver {driver.name} does not offer"
@@ -72,11 +75,14 @@ class Preloads(Protocol):
     """A driver that can import the modules of its engines in advance."""
 
     def preload(self) -> None:
-        """Import the modules that an engine needs, without starting an engine."""
+        """Import the modules that the driver's engines need, without starting an engine.
+
+        Processes that are forked later then have these modules.
+        """
 
 
 def preload(driver: Driver) -> None:
-    """Import the modules that the engines of a driver need, if the driver implements Preloads."""
+    """Import the modules that the driver's engines need, if the driver implements Preloads. Else do nothing."""
     if _preloads(driver):
         driver.preload()
 
@@ -90,13 +96,13 @@ class Forkable(Preloads, Protocol):
     def inheritable(self, setup: EngineSetup) -> bool:
         """Return whether an engine that is started in a process can be used in a fork of that process.
 
-        An engine with other processes or threads can't, and an engine that uses a card can't either.
+        This is not possible if the engine uses a card, or has worker processes or threads.
         """
 
     def compile_key(self, setup: EngineSetup) -> Hashable:
         """Return a key for the compiled code of an engine, None if the engine does not compile.
 
-        Engines with the same key can use each other's compiled code in forks.
+        A fork of a process with a compiled engine can use its code for an engine with the same key.
         """
 
 
@@ -119,10 +125,10 @@ class SharedServer(Protocol):
     """A server whose limits and options can be changed while it runs."""
 
     def client(self, limits: SchedulingLimits, options: "ServerOptions") -> "Client":
-        """Set limits and options, check that the server is in the state of a new server, and return a client.
+        """Give the server the limits and options of a case, check that it is like a new server, and return a client.
 
-        Raises DirtyServerError (server_pool.py) if the server is not in this state, and UnavailableError if it can't
-        have these limits.
+        Raises DirtyServerError (server_pool.py) if the server shows traces of earlier cases or does not answer, and
+        UnavailableError if it can't have these limits.
         """
 
     def end(self) -> None:
@@ -136,7 +142,10 @@ class Serves(Protocol):
         """Return why the driver's server can't run a case with these limits and options. Return None if it can."""
 
     def serve(self, setup: EngineSetup, limits: SchedulingLimits, options: "ServerOptions") -> "Client":
-        """Start a server with these limits and options, and return a client. Raises UnavailableError."""
+        """Start a server with these limits and options, and return a client.
+
+        Raises UnavailableError if the server does not start.
+        """
 
     def share(self, setup: EngineSetup) -> SharedServer | None:
         """Start a server whose limits and options can be changed between cases.
@@ -195,9 +204,9 @@ def is_offline(session: Session) -> TypeGuard[OfflineSession]:
 
 
 def steps_of_generate(session: Session) -> Sequence[tuple[StepRecord, Observation]]:
-    """Return the steps of the last ``generate`` call. The result is empty if they can't be observed.
+    """Return each step of the last ``generate`` call, with the state after it. Return () if they can't be observed.
 
-    Requests are numbered by their position in the list passed to ``generate``.
+    Requests are named by their position in the list passed to ``generate``.
     """
     steps = getattr(session, "steps_of_generate", None)
     seen: Sequence[tuple[StepRecord, Observation]] = () if steps is None else steps()

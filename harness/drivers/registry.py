@@ -29,7 +29,10 @@ BUILT_IN: Mapping[str, str] = {
 }
 """The function that returns each driver, by the name of the driver."""
 UNSTEPPED = frozenset({"simulation", OVER_HTTP})
-"""Names of drivers that ``spyre-cb trace`` and ``search`` can't use: they can't observe steps, or can't run a model."""
+"""Names of drivers that ``spyre-cb trace`` and ``spyre-cb search`` can't use.
+
+``openai-http`` can't observe steps. ``simulation`` runs no model; for that, the commands have ``--simulate``.
+"""
 REQUIRED = ("name", "capabilities", "describe", "unavailable", "open")
 
 
@@ -62,14 +65,14 @@ Make = Callable[[DriverOptions], Driver]
 def driver_names(*, stepped: bool = False) -> tuple[str, ...]:
     """Return the names of all registered drivers.
 
-    With ``stepped``, leave out those with which ``spyre-cb trace`` and ``search`` can't work (``UNSTEPPED``).
+    With ``stepped``, leave out those that ``spyre-cb trace`` and ``spyre-cb search`` can't use (``UNSTEPPED``).
     """
     names = (*BUILT_IN, *sorted({entry.name for entry in entry_points(group=GROUP)} - set(BUILT_IN)))
     return tuple(name for name in names if not (stepped and name in UNSTEPPED))
 
 
 def make_driver(name: str, options: DriverOptions | None = None) -> Driver:
-    """Return the driver with that name.
+    """Return the driver with that name. ``options`` None means the default options.
 
     Raises UnavailableError if there is no such driver, or if its engine can't run on this machine.
     """
@@ -82,7 +85,7 @@ def make_driver(name: str, options: DriverOptions | None = None) -> Driver:
 
 
 def unknown(name: str, known: tuple[str, ...]) -> str:
-    """Return a sentence that says that the driver does not exist, with a close match, and lists all drivers."""
+    """Return a sentence that says that the driver does not exist. It has the most similar name, and all names."""
     close = get_close_matches(name, known, 1)
     meant = f" did you mean {close[0]}?" if close else ""
     return f"no driver has the name {name!r};{meant} the drivers are {', '.join(known)}"
@@ -94,7 +97,7 @@ def _made_elsewhere(name: str, options: DriverOptions) -> Driver:
         raise UnavailableError(unknown(name, driver_names()))
     if len(found) > 1:
         packages = " and ".join(map(_package, found))
-        raise UnavailableError(f"more than one package registers a driver with this name: {packages}")
+        raise UnavailableError(f"more than one package registers the driver {name}: {packages}; uninstall all but one")
     entry = found[0]
     try:
         made: Any = entry.load()(options)

@@ -1,8 +1,8 @@
 """Keep the servers of a process. Tests with the same engine setup use the same server, one after the other.
 
-Before a test uses a shared server, the server gets the limits and options of the test, and is checked to be in the
-state of a new server. If it is not in this state, it is replaced, and the report of the test says so. A test that may
-stop its server gets a server that no other test uses.
+Before a test uses a shared server, the server gets the limits and options of the test. Then its limits and metrics are
+checked: they must be those of a new server. If they are not, the server is replaced, and the report of the test says
+so. A test that may stop its server gets a server that no other test uses.
 """
 
 import os
@@ -24,12 +24,18 @@ MAX_SERVERS = 3
 
 
 class DirtyServerError(Exception):
-    """A shared server is not in the state of a new server, or does not answer. The message says what is wrong."""
+    """A shared server has limits or metrics that a new server would not have, or does not answer.
+
+    The message says what is wrong.
+    """
 
 
 @dataclass(frozen=True)
 class ServerNeed:
-    """The server that a test needs. With ``alone``, no other test uses the server, because this test may stop it."""
+    """What a test needs of its server: engine setup, limits and options.
+
+    With ``alone``, no other test uses the server, because this test may stop it.
+    """
 
     setup: EngineSetup
     limits: SchedulingLimits
@@ -46,8 +52,9 @@ class ServerNeed:
 class _Kept:
     """A server of the pool, which was started for ``need``.
 
-    ``shared`` is the server if its limits can be changed, else ``client`` is set. ``started_in`` is the id of the
-    process that has started it and must end it. ``last_case`` is the node id of the last test that used it.
+    ``shared`` is set if the limits of the server can be changed, else ``client``. ``started_in`` is the id of the
+    process that has started the server and must end it. ``last_case`` is the node id of the last test that used the
+    server, "" if there is none.
     """
 
     need: ServerNeed
@@ -79,8 +86,8 @@ class ServerPool:
     def client(self, driver: Driver, need: ServerNeed, case: str) -> "Client":
         """Return a client of the server that a test needs. Start a server if there is none that can be used.
 
-        ``case`` is the node id of the test. Raises UnavailableError, and DirtyServerError if a server that was started
-        for this test is not in the right state.
+        ``case`` is the node id of the test. Raises UnavailableError if the server does not start or can't have the
+        limits of the test, and DirtyServerError if even a server that was started for this test is not like a new one.
         """
         try:
             return self._proven(driver, need, case)
@@ -112,7 +119,7 @@ class ServerPool:
         return client
 
     def discard(self, need: ServerNeed) -> None:
-        """End a server, because its state is unknown. The next test starts a new one."""
+        """End the server for ``need``, because its state is unknown. The next test starts a new one."""
         kept = self._kept.pop(need.key, None)
         if kept is not None:
             kept.end()
@@ -132,6 +139,6 @@ def _start(driver: Driver, need: ServerNeed) -> _Kept:
     spent.add("servers", 1)
     with spent.timed("serving"):
         if not serves(driver):
-            raise UnavailableError(f"the driver {driver.name} can't start servers")
+            raise UnavailableError(f"the driver {driver.name} can't start servers: use --cb-driver openai-http")
         shared = None if need.alone else driver.share(need.setup)
         return _Kept(need, None if shared else driver.serve(need.setup, need.limits, need.options), shared)

@@ -24,8 +24,9 @@ from harness.utils.subprocesses import start_with_parent
 START_SECONDS = 600
 """Timeout for the start of a server, in seconds. The server loads a model and, on a card, compiles it."""
 END_SECONDS = 60
+"""Timeout for the end of a server that a case ends, or that was killed, in seconds."""
 CLOSE_SECONDS = 5
-"""How long a server may take to end after SIGTERM, in seconds, before it is killed."""
+"""How long a server that is no longer needed may take to end after SIGTERM, in seconds, before it is killed."""
 ADMIN_TOKEN = "SPYRE_CB_ADMIN_TOKEN"
 """Environment variable with the token for ``POST /admin/limits`` of the reference engine's server.
 
@@ -37,7 +38,7 @@ LEFT_OUT = ("SPYRE_CB_API_KEY", ADMIN_TOKEN, "VLLM_DT_MAX_BATCH_TKV_LIMIT", "CI"
 
 
 class StubbornServerError(Exception):
-    """A server did not end after SIGTERM. The message is one sentence."""
+    """A server did not end within ``END_SECONDS`` after SIGTERM."""
 
 
 class Launched(Protocol):
@@ -62,7 +63,7 @@ LaunchServer = Callable[[Sequence[str], Mapping[str, str], int, int], Launched]
 
 
 def spawn_server(command: Sequence[str], environ: Mapping[str, str], stdout: int, stderr: int) -> Launched:
-    """Start a command as a new process (in contrast to a fork)."""
+    """Start a command as a new process, not as a fork. ``stdout`` and ``stderr`` are file descriptors."""
     return start_with_parent(
         command, env=environ, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, process_group=0
     )
@@ -79,11 +80,11 @@ def launch_servers_with(launch: LaunchServer) -> None:
 
 
 class ServerProcess:
-    """The process of a server. The constructor starts it and waits until it is ready.
+    """The process of a server. The constructor starts the server and waits until it is ready.
 
-    The server is ready when it has printed ``ready: URL`` or, if ``url`` is given, when it answers at this URL. It
-    leads a process group, so that the processes that it has started end with it. The constructor raises
-    UnavailableError with the last line of output if the server does not start.
+    The server is ready when it has printed ``ready: URL`` or, if ``url`` is given, when it answers at this URL. The
+    server has its own process group, so that processes that it has started can be ended with it. The constructor raises
+    UnavailableError, with the last line of the server's output, if the server does not start.
     """
 
     def __init__(
@@ -112,9 +113,10 @@ class ServerProcess:
             raise
 
     def _announced(self) -> str:
-        """Wait for the first line of output, ``ready: URL``, and return the URL. Raises UnavailableError.
+        """Wait for the first line of output, ``ready: URL``, and return the URL.
 
-        No thread is used, because this process may be forked later.
+        No thread is used, because this process may be forked later. Raises UnavailableError if the first line is
+        another one, or is not printed within ``START_SECONDS``.
         """
         line = b""
         give_up = time.monotonic() + START_SECONDS
@@ -149,7 +151,7 @@ class ServerProcess:
         return lines[-1][:300] if lines else f"exit status {self.process.returncode}, without output"
 
     def restart(self, how: str) -> None:
-        """End the server with SIGKILL (``kill``) or SIGTERM (``stop``), and start it again.
+        """End the server, and start it again. ``how`` is ``kill`` (with SIGKILL) or ``stop`` (with SIGTERM).
 
         If the server does not end after SIGTERM, it is killed and started again, and StubbornServerError is raised.
         """
@@ -164,7 +166,10 @@ class ServerProcess:
         self._start()
 
     def end(self) -> None:
-        """End the server with SIGTERM, and kill it if that has no effect. Can be called more than once."""
+        """End the server with SIGTERM. If it has not ended after ``CLOSE_SECONDS``, kill it.
+
+        Can be called more than once.
+        """
         if self.process.poll() is None:
             self.process.terminate()
             try:
@@ -175,9 +180,9 @@ class ServerProcess:
         self._release()
 
     def _release(self) -> None:
-        """Kill the other processes of the server's process group.
+        """Kill the other processes of the server's process group, and close the server's output.
 
-        This is done only once, because another process group may get the same id later.
+        Do nothing in later calls, because another process group may get the same id later.
         """
         if self._output.closed:
             return
@@ -188,7 +193,10 @@ class ServerProcess:
 
 
 def reference_server(setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> ServerProcess:
-    """Start the reference engine's server with these limits and options. Raises UnavailableError."""
+    """Start the reference engine's server with these limits and options.
+
+    Raises UnavailableError if the server does not start.
+    """
     flags = {
         **{f"--{name.replace('_', '-')}": value for name, value in flags_of(setup, limits).items()},
         "--max-queue": options.max_queue,
@@ -200,10 +208,10 @@ def reference_server(setup: EngineSetup, limits: SchedulingLimits, options: Serv
 
 
 def robust_reference_server(setup: EngineSetup) -> tuple[ServerProcess, str]:
-    """Start the reference engine's server for several tests, with the largest limits that ``setup`` allows.
+    """Start the reference engine's server for several tests, with the limits of ``setup``, which are the maximum.
 
     Return the server and a token. ``POST /admin/limits`` with this token changes the server's limits. Raises
-    UnavailableError.
+    UnavailableError if the server does not start.
     """
     token = secrets.token_urlsafe(32)
     flags = {
@@ -215,7 +223,10 @@ def robust_reference_server(setup: EngineSetup) -> tuple[ServerProcess, str]:
 
 
 def flags_of(setup: EngineSetup, limits: SchedulingLimits) -> dict[str, int | None]:
-    """Return limits under the names of the server's command-line options. Limits that are not given are None."""
+    """Return limits by the names of the server's command-line options. A limit that is None stays None.
+
+    The server's ``num_blocks`` includes the padding block, in contrast to ``available_blocks``.
+    """
     blocks = limits.available_blocks
     batch = limits.max_num_seqs if FORMATS[setup.scheduler].rounds_blocks else 1
     return {
@@ -260,5 +271,5 @@ def with_padding_block(available: int, max_num_seqs: int | None) -> int:
 
 
 def environ_of_a_server() -> dict[str, str]:
-    """Return the environment for a server: that of this process, without variables that would change its settings."""
+    """Return the environment for a server: that of this process, without LEFT_OUT, which would change its settings."""
     return {name: value for name, value in os.environ.items() if name not in LEFT_OUT}

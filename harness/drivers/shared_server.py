@@ -1,8 +1,8 @@
 """A server of the reference engine that many cases use, one after the other.
 
 Before each case, ``POST /admin/limits`` sets the limits and options of the case, and removes the state of earlier
-cases. The server's answer to this call is not trusted: the limits that clients see and all metrics in ``/metrics`` must
-be those of a server that was started for this case.
+cases. It is checked that this worked: the limits that clients see and all metrics in ``/metrics`` must be those of a
+server that was started for this case.
 """
 
 import http.client
@@ -24,7 +24,7 @@ from harness.types import EngineSetup, SchedulingLimits
 PATH = "/admin/limits"
 ANSWER_SECONDS = 30
 IDLE_SECONDS = 10.0
-"""How long to wait, in seconds, for the end of requests of the last case, whose clients have disconnected."""
+"""How long to wait, in seconds, until the server has aborted the requests that the last case has left."""
 POLL_SECONDS = 0.02
 OPTIONS = ("max_queue", "api_key", "max_body_bytes")
 """Options of the server that can be changed while it runs."""
@@ -46,9 +46,10 @@ class SharedReferenceServer:
         self._token = token
 
     def client(self, limits: SchedulingLimits, options: ServerOptions) -> Client:
-        """Set limits and options, check the state of the server, and return a client.
+        """Give the server the limits and options of a case, check that it is like a new server, and return a client.
 
-        Raises DirtyServerError and UnavailableError.
+        Raises UnavailableError if the server can't have these limits, and DirtyServerError if its limits or metrics are
+        not those of a new server, or if it does not answer.
         """
         reported = self._effective_limits(limits, options)
         _compare(reported, limits, options)
@@ -59,9 +60,10 @@ class SharedReferenceServer:
         self._process.end()
 
     def _effective_limits(self, limits: SchedulingLimits, options: ServerOptions) -> Mapping[str, Any]:
-        """Set the limits, and return the limits that the server reports.
+        """Set the limits and options with ``POST /admin/limits``, and return the limits in the server's response.
 
         The server refuses the call while its engine is not idle. The call is repeated for up to ``IDLE_SECONDS``.
+        Raises UnavailableError if the server can't have these limits, and DirtyServerError if the call fails.
         """
         wanted = flags_of(self._setup, limits) | {name: getattr(options, name) for name in OPTIONS}
         body = json.dumps({name: value for name, value in wanted.items() if value is not None}).encode()
@@ -76,16 +78,18 @@ class SharedReferenceServer:
         message = _object(answer).get("error", {}).get("message", "")
         if status == http.client.BAD_REQUEST:
             raise UnavailableError(f"the server can't have the limits of this case: {message}")
-        raise DirtyServerError(message or f"the server answers {PATH} with status {status}")
+        raise DirtyServerError(message or f"the server answers POST {PATH} with status {status}")
 
     def _prove(self, reported: Mapping[str, Any], api_key: str | None) -> None:
         """Check that /v1/models and /metrics show the limits in ``reported``, and that no request has been counted yet.
 
-        Raises DirtyServerError.
+        ``api_key`` is the API key that clients must send, None if they need none. Raises DirtyServerError if one of
+        these does not hold.
         """
         status, answer = self._send("GET", "/v1/models", api_key)
         if status != http.client.OK:
-            raise DirtyServerError(f"the server answers /v1/models with status {status}, with the API key of this case")
+            what = "although the request has the API key of this case" if api_key else "to a request without an API key"
+            raise DirtyServerError(f"the server answers /v1/models with status {status} {what}")
         if api_key is not None and self._send("GET", "/v1/models", None)[0] != http.client.UNAUTHORIZED:
             raise DirtyServerError("the server has an API key, but answers requests without it")
         context = _object(answer)["data"][0]["max_model_len"]
@@ -124,7 +128,7 @@ class SharedReferenceServer:
 
 
 def start_shared(setup: EngineSetup) -> SharedReferenceServer:
-    """Start a shared server for ``setup``. Raises UnavailableError."""
+    """Start a server that cases with this setup share. Raises UnavailableError if the server does not start."""
     process, token = robust_reference_server(setup)
     return SharedReferenceServer(process, setup, token)
 

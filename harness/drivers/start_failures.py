@@ -36,10 +36,11 @@ class EngineStartError(RuntimeError):
 
 @dataclass(frozen=True)
 class StartFailures:
-    """The engines that did not start, by setup.
+    """The engines that did not start in this run.
 
-    ``known`` has the message and the traceback of each failed start that this process knows of. ``folder`` is the
-    folder that the processes of the run share, None if there is only one process.
+    ``known`` has the message and the lines of the traceback of each failed start that this process knows of, by a hash
+    of the engine's setup. ``folder`` is the folder that the processes of the run share, None if there is only one
+    process.
     """
 
     folder: Path | None
@@ -55,7 +56,7 @@ class StartFailures:
             raise EngineStartError(message, lines if self._first_to_show(key) else ())
 
     def remember(self, setup: Hashable, error: BaseException) -> EngineStartError:
-        """Record that an engine with this setup did not start, and return the error to raise."""
+        """Record that an engine with this setup did not start because of ``error``. Return the error to raise."""
         key, message = _key(setup), sentence_of(error)
         lines = tuple("".join(traceback.format_exception(error)).rstrip().splitlines())
         self.known[key] = message, lines
@@ -67,7 +68,10 @@ class StartFailures:
         return EngineStartError(message)
 
     def shown(self, setup: Hashable) -> tuple[str, ...]:
-        """Return the traceback of an engine that did not start. Later calls in the same run return an empty tuple."""
+        """Return the lines of the traceback of an engine that did not start, so that a report shows it once.
+
+        Later calls for the same setup, in any process of the run, return an empty tuple.
+        """
         key = _key(setup)
         return self.known[key][1] if key in self.known and self._first_to_show(key) else ()
 
@@ -96,7 +100,7 @@ class StartFailures:
 
 
 def sentence_of(error: BaseException) -> str:
-    """Convert the error that was raised at the start of an engine to a line that says why it did not start."""
+    """Return a line that says why an engine did not start. ``error`` was raised when it was started."""
     message = " ".join(str(error).split())
     if isinstance(error, UnavailableError):
         return message
@@ -105,23 +109,27 @@ def sentence_of(error: BaseException) -> str:
 
 
 def is_a_mistake(error: Exception) -> bool:
-    """Return whether an error was raised before the start of an engine, because the setup is invalid or unavailable.
+    """Return whether an engine was not started because its setup is invalid, or can't run on this machine.
 
-    Such an error is not recorded, because finding it again takes no time.
+    Such an error is not recorded, because raising it again takes no time. A ValueError whose message begins with
+    DID_NOT_START was raised by an engine that was being started.
     """
     known = isinstance(error, UnavailableError | CheckpointError | ValueError)
     return known and not str(error).startswith(DID_NOT_START)
 
 
 def share_start_failures() -> Path:
-    """Create the folder of this run, for all processes that this process starts. Return its path."""
+    """Create the folder in which all processes of this run record failed starts. Return its path.
+
+    Processes that this process starts later find the folder in the environment variable ``FOLDER``.
+    """
     folder = Path(tempfile.mkdtemp(prefix="spyre-cb-starts-"))
     os.environ[FOLDER] = str(folder)
     return folder
 
 
 def shared_start_failures() -> Path | None:
-    """Return the folder of the run to which this process belongs, None if there is none."""
+    """Return the folder in which the processes of this run record failed starts, None if the run has none."""
     named = os.environ.get(FOLDER)
     return Path(named) if named else None
 

@@ -9,8 +9,8 @@ from harness.drivers.client import Answer, Choice, StreamChunk
 def assembled(chunks: Iterable[StreamChunk], n: int) -> Answer:
     """Join the chunks of a streamed answer with ``n`` choices, and return the answer.
 
-    Logprobs of the prompt are those of the last chunk that has them: in a stream of kind ``cumulative`` each
-    chunk repeats them.
+    The logprobs of the prompt are taken from the last chunk that has them, because in a stream of kind ``cumulative``
+    every chunk has them.
     """
     chunks = list(chunks)
     usages = [chunk.usage for chunk in chunks if chunk.usage]

@@ -22,7 +22,10 @@ __all__ = [
 
 
 def make(options: DriverOptions) -> Driver:
-    """Return the driver of the reference engine or, with ``simulate``, of its scheduler. Raises UnavailableError."""
+    """Return the driver of the reference engine or, with ``simulate``, of its scheduler without a model.
+
+    Raises UnavailableError if a package that the engine needs is not installed.
+    """
     return SimulationDriver() if options.simulate else ReferenceDriver(options.attention)
 
 

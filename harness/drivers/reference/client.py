@@ -37,7 +37,7 @@ REFUSALS = (RequestRefusedError, SamplingParamsError, QueueFullError, EngineDead
 
 
 class ReferenceClient:
-    """A client of ``engine``, which belongs to ``session``.
+    """A client of the engine of a session. With ``max_queue``, at most so many requests can wait.
 
     AsyncLLM's thread is started by the first request and ended by ``leave``.
     """
@@ -89,17 +89,17 @@ class ReferenceClient:
         await self._open().abort(name)
 
     async def call(self, method: str, path: str, content: Any) -> RawAnswer:
-        raise NotImplementedError("a client in this process can't send HTTP requests")
+        raise NotImplementedError("an engine in this process has no server to send HTTP requests to")
 
     async def send(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> RawAnswer:
-        raise NotImplementedError("a client in this process can't send HTTP requests")
+        raise NotImplementedError("an engine in this process has no server to send HTTP requests to")
 
     async def state(self) -> ServingState:
         seen = self._engine.core.state() if self._llm is None else self._llm.state()
         return ServingState(len(seen.waiting), len(seen.running), seen.n_used_blocks, seen.n_reserved_blocks)
 
     async def metrics(self) -> dict[str, int]:
-        raise NotImplementedError("an engine in this process has no metrics")
+        raise NotImplementedError("an engine in this process has no server with metrics")
 
     async def healthy(self) -> bool:
         return self._llm is None or self._llm.dead is None
@@ -109,7 +109,7 @@ class ReferenceClient:
 
     @property
     def url(self) -> str:
-        raise NotImplementedError("an engine in this process has no URL")
+        raise NotImplementedError("an engine in this process has no server with a URL")
 
     async def leave(self) -> None:
         if self._llm is not None:
@@ -138,9 +138,10 @@ def _choice(answer: CompletionOutput, prompt: Sequence[int]) -> Choice:
 
 
 def _new_of(output: RequestOutput, seen: dict[int, tuple[int, int]], *, cumulative: bool) -> StreamChunk:
-    """Convert an output of AsyncLLM to a chunk.
+    """Convert an output of AsyncLLM to a chunk with what is new in it.
 
-    ``seen`` has the number of characters and of tokens that each answer had in the last output, and is updated.
+    ``cumulative`` is whether each output contains the whole answer. ``seen`` has, for each answer, the number of
+    characters and of tokens in the last output. It is updated.
     """
     texts, tokens, reasons = {}, {}, {}
     logprobs: dict[int, Logprobs] = {}

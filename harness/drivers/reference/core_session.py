@@ -104,7 +104,10 @@ def sampling_params(request: RequestSpec, **more: Any) -> SamplingParams:
 
 
 def _as_parameter(name: str, value: Any) -> Any:
-    """Convert a value of JSON to the type of the parameter with this name. Raises SamplingParamsError."""
+    """Convert a JSON value to the type of the parameter of SamplingParams with this name.
+
+    Raises SamplingParamsError if the value is invalid.
+    """
     if name == "structured_outputs":
         return StructuredOutputsParams(**value)
     if name == "logit_bias":
@@ -151,9 +154,10 @@ def _checked_params(*values: Any) -> SamplingParams:
 def prompt_values(
     found: PromptLogprobs | None, prompt: Sequence[int]
 ) -> tuple[tuple[float | None, ...] | None, tuple[int, ...]]:
-    """Return the logprob of each token of a prompt, and the number of alternatives at each position.
+    """Return the logprob of each token of a prompt, and the number of tokens with logprobs at each position.
 
-    The first token's logprob is None. Return None and an empty tuple if the request asks for no prompt logprobs.
+    The first token has no logprob: its values are None and 0. Return (None, ()) if ``found`` is None, because the
+    request asks for no prompt logprobs.
     """
     if found is None:
         return None, ()
@@ -164,7 +168,10 @@ def prompt_values(
 def observation(
     state: SchedulerState, waiting: tuple[int, ...], running: tuple[int, ...], first: int = 0
 ) -> Observation:
-    """Convert the state of a scheduler to an Observation. Request numbers start at ``first``."""
+    """Convert the state of a scheduler to an Observation. ``first`` is subtracted from all request ids.
+
+    ``waiting`` and ``running`` are already converted.
+    """
     tkv, _, _, reserved, used, chunked, budget = state
     if budget is not None:
         hits = [(int(request_id) - first, tokens) for request_id, tokens in budget.hits if tokens]
@@ -193,10 +200,10 @@ def as_token(token: TokenOutput) -> Token:
 
 
 class _Numbers:
-    """Converts tuples of request ids to tuples of request numbers, and keeps the last result in a cache.
+    """Converts tuples of request ids (strings) to tuples of numbers, and caches the last result.
 
-    The engine returns the same tuple until its content changes. If only the first request of a queue has left, the
-    other numbers are taken from the cache.
+    The engine returns the same tuple object until its content changes. If only the first request of a queue has left,
+    the numbers of the others are taken from the cache.
     """
 
     def __init__(self) -> None:

@@ -55,7 +55,7 @@ PRELOADED = (
 EAGER = "eager"
 
 SCHEDULED_FOR = EAGER
-"""The only backend of the driver ``simulation``. More are not needed, because all backends have the same steps."""
+"""The only backend of the driver ``simulation``. Others are not needed, because steps do not depend on the backend."""
 
 
 def reference_unavailable(setup: EngineSetup) -> str | None:
@@ -127,7 +127,7 @@ class ReferenceDriver:
         try:
             return ReferenceSession(setup, self.attention)
         except (RecompileError, DeviceRefusedError) as error:
-            raise ValueError(f"the engine did not start: {error}") from error
+            raise ValueError(f"the engine did not start: {error}") from error  # see is_a_mistake in start_failures.py
 
     def serve(self, setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> Client:
         process = reference_server(setup, limits, options)
@@ -138,7 +138,7 @@ class ReferenceDriver:
 
 
 def become_server(argv: Sequence[str]) -> NoReturn:
-    """Run the reference engine's server in this process, which was forked for this purpose. Does not return."""
+    """Run the reference engine's server in this process, which was forked for it. This function does not return."""
     from engine.entrypoints.server.__main__ import become
 
     become(argv)
@@ -154,7 +154,9 @@ class SimulationDriver:
         return f"scheduler of the reference engine {version('spyre-cb')}, simulated (no model ran)"
 
     def unavailable(self, setup: EngineSetup) -> str | None:
-        return None if setup.backend == SCHEDULED_FOR else f"simulation has the backend {SCHEDULED_FOR} only"
+        if setup.backend == SCHEDULED_FOR:
+            return None
+        return f"the driver simulation has the backend {SCHEDULED_FOR} only, not {setup.backend}"
 
     def preload(self) -> None:
         pass

@@ -68,9 +68,9 @@ class ReferenceSession(CoreSession):
         return None if compiled is None else Compilation(self._name, *compiled)
 
     def params_of(self, request: RequestSpec) -> SamplingParams:
-        """Return the request's SamplingParams, with the token ids of its bad words.
+        """Return the request's SamplingParams, with ``bad_words`` tokenized.
 
-        The engine's APIs would add these token ids, but a session passes requests to the core directly.
+        The APIs of the engine do this, but a session passes requests to the engine core directly.
         """
         params = super().params_of(request)
         return with_bad_words(params, self.llm.engine.tokenizer) if params.bad_words else params

@@ -54,7 +54,10 @@ class ForkedWorker:
 
 
 def fork_workers() -> None:
-    """Let tensor-parallel engines in this process and its forks fork their workers, if the process has one thread."""
+    """Make tensor-parallel engines in this process and its forks start their workers by forking.
+
+    A process with several threads still starts workers as new processes, because forking it is not safe.
+    """
     if sys.platform == "linux":
         start_workers_with(_fork_or_spawn)
 
@@ -74,7 +77,7 @@ def _fork_or_spawn(meeting_place: str) -> tuple[WorkerProcess, Connection]:
 
 
 def _run_worker(connection: Connection, parent: int, meeting_place: str) -> None:
-    """Run a worker in a fork, after closing all inherited file descriptors but its connection and stderr."""
+    """Run a worker in a fork, after closing all inherited file descriptors except ``connection`` and stderr."""
     try:
         os.setsid()
         nothing = os.open(os.devnull, os.O_RDWR)

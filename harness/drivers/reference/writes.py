@@ -1,6 +1,6 @@
 """Determine what a step of the reference engine wrote to the KV cache.
 
-The writes follow from the plan of the step and the slot mappings of its forward passes.
+The writes are computed from the step's plan, which has the block tables, and the slot mappings of its forward passes.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,10 +13,10 @@ Rows = Sequence[Sequence[int]]
 
 
 def writes_of(plan: StepPlan, forwards: Sequence[Any], first: int = 0) -> tuple[Write, ...]:
-    """Return the writes of a step, in the order of its forwards.
+    """Return what a step wrote, one entry for each request, in the order of the forward passes.
 
-    ``forwards`` has the slot mapping of each forward pass, int64 ``[rows, positions]``. Request numbers start at
-    ``first``.
+    ``forwards`` has the slot mapping of each forward pass, int64 ``[rows, positions]``. ``first`` is subtracted from
+    all request ids.
     """
     if isinstance(plan, Idle):  # No forward was run, so ``forwards`` are those of an earlier step.
         return ()

@@ -72,7 +72,7 @@ def test_a_running_server_is_checked_by_what_clients_see(server: ServerProcess, 
         ),
         (
             ["--cb-driver", "openai-http", "--cb-server-url", "http://127.0.0.1:9", "--cb-server-shape", "max_seqs=4"],
-            "--cb-server-shape: 'max_seqs=4' is not of the form NAME=VALUE, where NAME is one of max_model_len",
+            "--cb-server-shape: 'max_seqs=4' is not NAME=VALUE with one of the names max_model_len",
         ),
         (["--cb-serve", "reference"], "--cb-serve is only allowed with --cb-driver openai-http"),
         (
@@ -120,11 +120,11 @@ def test_the_models_of_a_server_are_read(strange: str) -> None:
     found = find_server(f"{strange}/ok/v1/", {"max_num_seqs": 8, "backend": "sendnn"})
     assert (found.url, found.model, found.backend) == (f"{strange}/ok", "m", "sendnn")
     assert found.limits == SchedulingLimits(None, 8)
-    with pytest.raises(ServerError, match="does not answer as an OpenAI-compatible server does"):
+    with pytest.raises(ServerError, match="does not answer /v1/models as an OpenAI-compatible server does"):
         find_server(f"{strange}/odd", {})
     with pytest.raises(
         ServerError,
-        match="answers a request for its models with status 401; give the server's API key in the environment",
+        match="answers with HTTP status 401; give the server's API key in the environment",
     ):
         find_server(f"{strange}/locked", {})
 
@@ -135,7 +135,7 @@ def test_cases_that_want_another_server_are_skipped_with_what_they_want(strange:
     assert "needs max_num_seqs 2, but the server has 4" in str(
         driver.unfit(SETUP, SchedulingLimits(max_num_seqs=2), ServerOptions())
     )
-    assert "the server does not report it" in str(
+    assert "the server does not report its value" in str(
         driver.unfit(SETUP, SchedulingLimits(max_model_len=64), ServerOptions())
     )
     assert "the case needs a server with api_key" in str(

@@ -127,7 +127,7 @@ def test_what_is_wrong_with_a_driver_is_one_sentence(
 def test_two_packages_cannot_have_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for package in ("first", "second"):
         monkeypatch.syspath_prepend(install(tmp_path / package, package, same="my_driver:MyDriver"))
-    with pytest.raises(UnavailableError, match="more than one package registers a driver with this name: "):
+    with pytest.raises(UnavailableError, match="more than one package registers the driver "):
         make_driver("same")
 
 

@@ -12,5 +12,8 @@ __all__ = ["VllmDriver", "make"]
 
 
 def make(options: DriverOptions) -> Driver:
-    """Return the driver. With ``simulate``, the engine does not run its model. Raises UnavailableError."""
+    """Return the driver. With ``simulate``, the engine does not run its model.
+
+    Raises UnavailableError if no supported version of vLLM or of a plugin is installed.
+    """
     return VllmDriver(schedule_only=options.simulate)

@@ -12,8 +12,9 @@ class Seen(NamedTuple):
 
     ``blocks`` has the ids of the blocks that each request holds, the oldest first. ``reserved`` is the number of
     reserved blocks. ``hits`` has the number of prefix blocks of each request that were found in the cache.
-    ``reserved``, ``paused`` and ``hits`` are None if the scheduler does not have them. ``counted`` is False while the
-    number of used blocks follows other rules than those of the release that docs/scheduling-rules-chunked.md describes.
+    ``reserved``, ``paused`` and ``hits`` are None if the scheduler does not have them. ``counted`` is whether the
+    number of used blocks is reported. It is False while the release allocates or frees blocks at other times than
+    docs/scheduling-rules-chunked.md says.
     """
 
     tkv: int | None
@@ -40,7 +41,7 @@ class Decision(NamedTuple):
 
 
 ANY_TOKEN = 5
-"""The token that is sampled if the model does not run. It ends no request."""
+"""The token that requests generate if the model does not run and the case gives no tokens. It ends no request."""
 
 IDLE = Decision()
 """The decision of a step with no work, and before the first step, for all schedulers but the token-budget scheduler."""
@@ -78,7 +79,7 @@ def use_config(vllm_config: Any) -> None:
 
 
 def leave_out_the_model(core: Any) -> None:
-    """Replace the model's forward by one that always returns the same token. All else in the engine is unchanged."""
+    """Replace the model's forward, so that ANY_TOKEN is always generated. Scheduler and model runner are unchanged."""
     vocabulary = core.vllm_config.model_config.get_vocab_size()
     logits = same_logits(core.vllm_config.scheduler_config.max_num_seqs, vocabulary)
 
@@ -89,7 +90,7 @@ def leave_out_the_model(core: Any) -> None:
 
 
 def same_logits(rows: int, vocabulary: int) -> Any:
-    """Return logits ``[rows, vocabulary]`` with the same best token in every row. This token ends no request."""
+    """Return logits ``[rows, vocabulary]`` in which ANY_TOKEN is the most likely token of every row."""
     import torch
 
     logits = torch.zeros(rows, vocabulary)
@@ -108,12 +109,13 @@ def without_card(setup: EngineSetup) -> str | None:
 
 
 def resolved(limits: SchedulingLimits, most: SchedulingLimits) -> SchedulingLimits:
-    """Return ``limits`` with every None replaced by the value in ``most``, the limits with which the engine was built.
+    """Return ``limits`` with every None replaced by the value in ``most``.
 
-    Raises ValueError if a limit is below 1 or above that of the engine.
+    ``most`` are the limits with which the engine was started. Raises ValueError if a limit is below 1 or above the one
+    in ``most``.
     """
     for field in fields(limits):
         value, bound = getattr(limits, field.name), getattr(most, field.name)
         if value is not None and not 1 <= value <= bound:
-            raise ValueError(f"{field.name} {value} is not between 1 and {bound}, the limit of the engine")
+            raise ValueError(f"{field.name} {value} is not between 1 and {bound}, with which the engine was started")
     return SchedulingLimits(*(getattr(limits, f.name) or getattr(most, f.name) for f in fields(limits)))

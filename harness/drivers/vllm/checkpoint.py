@@ -1,4 +1,4 @@
-"""Find the files of a model, and refuse models that the plugin would load incorrectly without raising an error."""
+"""Find the checkpoint of a model, and refuse a checkpoint that a plugin would load incorrectly without an error."""
 
 import json
 
@@ -8,9 +8,9 @@ from checkpoints import Checkpoint, CheckpointError, check_supported, resolve
 def checked(model: str, transformers_version: str | None) -> Checkpoint:
     """Return the checkpoint of a model.
 
-    Raises CheckpointError if the model has no checkpoint, or if the plugin would load it incorrectly. The plugin loads
-    models with ibm-fms, so ibm-fms must support the model. In addition, transformers before version 5
-    reads ``rope_theta`` only from the top level of config.json, but version 5 may write it to ``rope_parameters`` only.
+    Raises CheckpointError if the model has no checkpoint, or if the plugin would load it incorrectly. That is the case
+    if ibm-fms, with which the plugin loads models, does not support the model. It is also the case if ``rope_theta`` is
+    only in ``rope_parameters`` of config.json, as transformers 5 may write it: earlier versions do not read it there.
     """
     checkpoint = resolve(model)
     check_supported(checkpoint)
@@ -19,7 +19,7 @@ def checked(model: str, transformers_version: str | None) -> Checkpoint:
     if theta is not None and "rope_theta" not in config and _major(transformers_version) < 5:
         raise CheckpointError(
             f"{checkpoint.name}: config.json has rope_theta {theta} in rope_parameters, where transformers "
-            f"{transformers_version} would ignore it; add it to the top level of config.json"
+            f"{transformers_version} would ignore it; add rope_theta to the top level of config.json"
         )
     return checkpoint
 

@@ -56,18 +56,21 @@ def observe(core: Any) -> Seen:
 
 
 def observed_tkv(core: Any, rules: Rules) -> int | None:
-    """Return the tkv of the last step, None after a prefill by a release that reports that of the whole batch there."""
+    """Return the tkv of the last step.
+
+    Return None after a prefill by a release before 2.4, which sets another tkv there: that of the whole batch.
+    """
     return None if is_prefill(core.scheduler) and not rules.pauses else core.scheduler.tkv
 
 
 def is_prefill(scheduler: Any) -> bool:
-    """Return whether the last step was a prefill. The scheduler's flag has another name before 2.4."""
+    """Return whether the last step was a prefill. The scheduler's attribute for this has another name before 2.4."""
     named = "step_is_prefill" if hasattr(scheduler, "step_is_prefill") else "previous_step_was_prefill"
     return bool(getattr(scheduler, named))
 
 
 def hits_of(core: Any, requests: Sequence[str]) -> dict[str, int]:
-    """Return the number of prefix blocks that were found in the cache, for requests that have any."""
+    """Return, by request id, how many prefix blocks were found in the cache. Requests without any are left out."""
     states = model_runner(core).requests
     found = {name: getattr(states[name], "usable_blocks", 0) for name in requests if name in states}
     return {name: blocks for name, blocks in found.items() if blocks}
@@ -105,7 +108,7 @@ def options_of(setup: EngineSetup) -> ChunkingSetup:
 
 
 def engine_environment(setup: EngineSetup) -> dict[str, str]:
-    """Return the environment variables with which the plugin's options are set."""
+    """Return the environment variables that set the plugin's options."""
     chunking = options_of(setup)
     return {
         "SENDNN_INFERENCE_CP_INTERLEAVE_STEPS": str(int(chunking.interleave)),
@@ -130,9 +133,9 @@ def server_flags(setup: EngineSetup) -> list[str]:
 
 
 def built(core: Any) -> SchedulingLimits:
-    """Return the limits with which the engine was built. Must be called before ``tighten``.
+    """Return the limits with which the engine was started. Later, ``tighten`` overwrites them.
 
-    One of the engine's blocks is vLLM's null block, which requests can't use.
+    ``available_blocks`` does not count vLLM's null block, which requests can't use.
     """
     scheduler = core.scheduler
     return SchedulingLimits(
@@ -146,7 +149,8 @@ def built(core: Any) -> SchedulingLimits:
 def tighten(core: Any, limits: SchedulingLimits, setup: EngineSetup) -> None:  # noqa: ARG001
     """Set the limits of an idle engine, and empty its prefix cache, as the plugin's tests do. No limit may be None.
 
-    The platform's batch x tkv limit is set as well, because the model runner checks it at every step.
+    The plugin's platform class has a copy of ``max_batch_tkv_limit``, which the model runner checks at every step. The
+    copy is set as well.
     """
     from vllm.platforms import current_platform
 
@@ -171,7 +175,7 @@ def tighten(core: Any, limits: SchedulingLimits, setup: EngineSetup) -> None:  #
 
 
 def forget(scheduler: Any) -> None:
-    """Remove what the scheduler has kept of earlier requests, as far as the release has it."""
+    """Reset the attributes in which the scheduler keeps the state of earlier requests. Not every release has all."""
     scheduler.tkv, scheduler.ongoing_prefills = 0, []
     for name in ("step_is_prefill", "previous_step_was_prefill"):
         if hasattr(scheduler, name):

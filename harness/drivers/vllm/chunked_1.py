@@ -1,6 +1,7 @@
-"""The adapter for chunked prefill in vllm-spyre 1.3 to 1.10, where it was added: reads its state, and sets limits.
+"""The adapter for chunked prefill in vllm-spyre 1.3, which introduced it, to 1.10.
 
-Its blocks are in the model runner, as those of ``continuous.py``. Prefix caching was added in 1.4.
+It reads the state of an engine, and sets limits between cases. Blocks are read from the model runner, as in
+``continuous.py``. Prefix caching was added in 1.4.
 """
 
 from typing import Any
@@ -46,10 +47,10 @@ WITH_PREFIX_CACHING = (1, 4)
 
 
 def observe(core: Any) -> Seen:
-    """Return the observable state. No request is ever paused.
+    """Return the observable state. ``paused`` is always empty, because these releases do not pause requests.
 
-    Hits are not reported: a chunk that was found takes a step in which nothing is computed, and the blocks of a request
-    are not those of the rules of later releases.
+    ``hits`` is None, because prefix caching has other rules here: a chunk that is entirely found in the cache still
+    takes a step, in which nothing is computed.
     """
     scheduler, rules = core.scheduler, rules_of(version_of("vllm-spyre"))
     return Seen(
@@ -68,14 +69,14 @@ def unavailable(setup: EngineSetup) -> str | None:
     """Return why an engine with this setup can't be started here, as one sentence. Return None if it can."""
     installed = version_of("vllm-spyre")
     if options_of(setup).enable_prefix_caching and release(installed) < WITH_PREFIX_CACHING:
-        return f"prefix caching: vllm-spyre {installed} does not have it, 1.4.0 was the first release that has"
+        return f"vllm-spyre {installed} has no prefix caching, which the case enables: it was added in 1.4.0"
     if options_of(setup).long_output_priority:
-        return f"long_output_priority: vllm-spyre {installed} pauses no requests, so that it can't prefer long outputs"
+        return f"long_output_priority has no effect: vllm-spyre {installed} never pauses requests"
     return without_card(setup)
 
 
 def engine_environment(setup: EngineSetup) -> dict[str, str]:
-    """Return the environment variables with which the plugin's options are set."""
+    """Return the environment variables that set the plugin's options."""
     options = options_of(setup)
     return {
         "VLLM_SPYRE_CP_INTERLEAVE_STEPS": str(int(options.interleave)),

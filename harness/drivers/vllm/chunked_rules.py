@@ -1,7 +1,8 @@
-"""Which rules of chunked prefill the releases of the plugins have: vllm-spyre from 1.3, sendnn-inference from 2.0 on.
+"""Determine which rules of chunked prefill a release has: of vllm-spyre from 1.3 on, or of sendnn-inference.
 
-docs/scheduling-rules-chunked.md has the rules of sendnn-inference 2.6, and a section about those of earlier releases.
-Where a release has another rule, the driver reports what it would affect as not observed, so that it is not compared.
+docs/scheduling-rules-chunked.md has the rules of sendnn-inference 2.6, and a section about earlier releases. If a
+release has another rule, the driver reports the columns that this rule determines as not observed. So they are not
+compared with the expected table.
 """
 
 from typing import NamedTuple
@@ -12,9 +13,11 @@ from harness.drivers.vllm.versions import numbers_of
 class Rules(NamedTuple):
     """Which of the rules of sendnn-inference 2.6 a release has.
 
-    - ``reserves``: the blocks that a request may still need are reserved, and those of a prompt are allocated by chunks
-    - ``pauses``: requests are paused where the batch would exceed the batch x tkv limit, and not kept from starting.
-      A prefill reports the length of its own prompt as tkv, and not the tkv of the whole batch
+    - ``reserves``: the blocks that a request may still need are reserved, and the blocks of a prompt are allocated
+      chunk by chunk
+    - ``pauses``: a running request is paused if batch size x tkv would exceed ``max_batch_tkv_limit``. Earlier releases
+      do not start the request instead. A prefill reports the length of its own prompt as tkv, and not the tkv of the
+      whole batch
     """
 
     reserves: bool
@@ -27,6 +30,6 @@ PAUSES = (2, 4)
 
 
 def rules_of(version: str | None) -> Rules:
-    """Return the rules of a release. vllm-spyre and sendnn-inference are numbered as one line of releases."""
+    """Return the rules of a release. ``version`` is that of vllm-spyre (1.x) or of sendnn-inference (2.x)."""
     numbers = numbers_of(version)
     return Rules(numbers >= RESERVES, numbers >= PAUSES)

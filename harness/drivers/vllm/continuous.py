@@ -44,8 +44,8 @@ def observe(core: Any) -> Seen:
 def blocks_of_runner(runner: Any) -> tuple[dict[str, tuple[int, ...]], int]:
     """Return the ids of the blocks that each request holds, and the number of reserved blocks.
 
-    Before 1.3 the model runner has its own lists of blocks, and not a manager of vLLM. Requests may use its block 0,
-    so one is added to its ids: elsewhere block 0 is only for padding.
+    Before 1.3 the model runner has its own lists of blocks, in which requests can hold block 0. In the harness, block 0
+    is only for padding, so 1 is added to these block ids.
     """
     if has_own_pool(runner):
         held = {name: tuple(b + 1 for b in blocks) for name, blocks in runner.req_ids2blocks.items() if blocks}
@@ -54,9 +54,9 @@ def blocks_of_runner(runner: Any) -> tuple[dict[str, tuple[int, ...]], int]:
 
 
 def has_own_pool(runner: Any) -> bool:
-    """Return whether the model runner has a pool of its own, as before 1.3, of which requests may use every block.
+    """Return whether the model runner has its own block pool, as before 1.3. Requests can use all of its blocks.
 
-    Since then the pool is vLLM's, and one of its blocks is only for padding.
+    Since 1.3 the pool is vLLM's, in which one block is only for padding.
     """
     return hasattr(runner, "req_ids2blocks")
 
@@ -94,7 +94,7 @@ def server_command(model: str, setup: EngineSetup) -> list[str]:  # noqa: ARG001
 
 
 def built(core: Any) -> SchedulingLimits:
-    """Return the limits with which the engine was built. Must be called before ``tighten``."""
+    """Return the limits with which the engine was started. Later, ``tighten`` overwrites them."""
     scheduler = core.scheduler
     return SchedulingLimits(
         scheduler.vllm_config.model_config.max_model_len,
@@ -107,15 +107,18 @@ def built(core: Any) -> SchedulingLimits:
 def tighten(core: Any, limits: SchedulingLimits, setup: EngineSetup) -> None:  # noqa: ARG001
     """Set the limits of an idle engine, and give it a new block pool, as the plugin's tests do. No limit may be None.
 
-    The scheduler has copies of ``max_model_len`` and ``max_num_seqs``, which the plugin's tests do not set. The copies
-    are set as well, so that the engine behaves like one that was started with these limits.
+    In contrast to the plugin's tests, the scheduler's copies of ``max_model_len`` and ``max_num_seqs`` are set as well,
+    so that the engine behaves like an engine that was started with these limits.
     """
     set_limits(core, limits)
     core.scheduler._cache_check_batch_tkv_limit.clear()
 
 
 def set_limits(core: Any, limits: SchedulingLimits) -> None:
-    """Set the limits of the scheduler, which has copies of them, and make a new block pool. No limit may be None."""
+    """Set the limits in the configuration and in the scheduler, which has copies of them. Create a new block pool.
+
+    No limit may be None.
+    """
     scheduler, runner, blocks = core.scheduler, model_runner(core), limits.available_blocks
     assert blocks is not None, "no limit may be None"
     config = scheduler.vllm_config

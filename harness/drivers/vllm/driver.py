@@ -19,8 +19,9 @@ SCHEDULE_ONLY = frozenset({STEP_TRACE, BLOCK_ACCOUNTING, PAUSING})
 class VllmDriver:
     """The driver of vLLM in this process.
 
-    With ``schedule_only``, the scheduler and the model runner of vLLM and the plugin run, but the model does not, so
-    only steps can be checked. The constructor raises UnavailableError if no supported version is installed.
+    With ``schedule_only``, the scheduler and the model runner run, but not the model, so only steps can be checked. The
+    constructor raises UnavailableError if no supported version is installed or, with ``schedule_only``, if the plugin
+    has no logits processor for golden tokens.
     """
 
     def __init__(self, plugin: Plugin | None = None, *, schedule_only: bool = False) -> None:
@@ -29,7 +30,8 @@ class VllmDriver:
             raise UnavailableError(why_none())
         if schedule_only and not found.injects:
             raise UnavailableError(
-                f"{found.package} {found.installed} can't run without its model: it has no injector of golden tokens"
+                f"{found.package} {found.installed} can't run without its model, because it has no logits processor "
+                "for golden tokens: run it without --cb-simulate"
             )
         self.plugin = found
         self.scheduler = found.scheduler
@@ -64,7 +66,10 @@ class VllmDriver:
         return VllmSession(self.plugin, setup, self._started(setup))
 
     def _started(self, setup: EngineSetup) -> StartedEngine:
-        """Return a started engine. If the model does not run, sessions with different options can share an engine."""
+        """Return a started engine for ``setup``.
+
+        If the model does not run, setups that differ only in options that ``tighten`` can set share an engine.
+        """
         if not self._schedule_only:
             return StartedEngine(self.plugin, setup)
         shape = self.plugin.adapter.shape(setup)

@@ -28,7 +28,7 @@ DEFAULTS: Mapping[str, str] = {
     "VLLM_DO_NOT_TRACK": "1",
 }
 OF_AN_ENGINE = "VLLM_DT_"
-"""Prefix of variables that an engine sets when it starts. They are removed, because the next engine would read them."""
+"""Prefix of variables that a plugin sets when an engine starts. They are removed before the next engine starts."""
 
 
 def prepare(plugin: Plugin) -> None:

@@ -1,4 +1,7 @@
-"""Make vLLM without a plugin generate golden tokens, with a logits processor for each request that has some."""
+"""A logits processor that makes requests generate golden tokens, for vLLM without a plugin and for spyre-inference.
+
+The golden tokens of a request are the tokens that it must generate, whatever the model's logits are.
+"""
 
 import json
 from collections.abc import Sequence
@@ -9,10 +12,11 @@ from harness.drivers.vllm.requests import INJECTOR
 
 
 class GivenTokens:
-    """Makes one request generate the given tokens. After the last of them, the model's own tokens are generated.
+    """Makes one request generate the given tokens, and after the last of them the model's own tokens.
 
-    vLLM calls this object with the tokens generated so far and with the logits of the next token, ``[vocabulary]``.
-    Logprobs are not affected, because vLLM computes them from the logits before processors are applied.
+    vLLM calls this object with the tokens that the request has generated so far, and with the logits of its next token,
+    ``[vocabulary]``. Logprobs are not affected, because vLLM computes them from the logits before processors are
+    applied.
     """
 
     def __init__(self, token_ids: Sequence[int]) -> None:
@@ -29,7 +33,7 @@ class GivenTokens:
 def given_tokens(params: Any) -> GivenTokens | None:
     """Return the processor for a request with these SamplingParams, None if the request has no golden tokens.
 
-    ``requests.py`` writes the golden tokens into the parameters.
+    Golden tokens are in ``params.extra_args`` (``sampling_arguments`` in requests.py writes them there).
     """
     given = (params.extra_args or {}).get(INJECTOR)
     if isinstance(given, str):  # over HTTP, the value is a JSON string
@@ -41,8 +45,7 @@ def given_tokens(params: Any) -> GivenTokens | None:
 def processor_class() -> type:
     """Return the class of logits processors to pass to vLLM.
 
-    The class is created in a function, because its base class is vLLM's, and vLLM must not be imported with this
-    module.
+    The class is created in a function, because its base class is from vLLM, which is not imported with this module.
     """
     from vllm.v1.sample.logits_processor import AdapterLogitsProcessor
 
@@ -57,7 +60,7 @@ def processor_class() -> type:
 
 
 def __getattr__(name: str) -> type:
-    """Return the class ``GoldenTokens``, which a server imports by this name (``--logits-processors``)."""
+    """Return the class ``GoldenTokens``, which vLLM's server imports by this name (``--logits-processors``)."""
     if name == "GoldenTokens":
         return processor_class()
     raise AttributeError(name)

@@ -7,7 +7,7 @@ from harness.drivers.client import Answer, ClientRequest, RawAnswer, ServingStat
 from harness.drivers.offline import generate_answers
 from harness.drivers.optional import OfflineSession
 
-OFFLINE_ONLY = "the driver vllm has the offline API only; use --cb-driver openai-http --cb-serve vllm"
+OFFLINE_ONLY = "the driver vllm has only the offline API; for others use --cb-driver openai-http --cb-serve vllm"
 
 
 class OfflineClient:

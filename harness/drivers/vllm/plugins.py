@@ -47,9 +47,9 @@ class Adapter(Protocol):
         """Return the observable state between two steps."""
 
     def decision(self, core: Any, scheduled: Any) -> Decision:
-        """Return the kind of a step and, for vLLM's own scheduler, scheduled tokens, preempted requests and hits.
+        """Return what the scheduler decided for a step. ``scheduled`` is the SchedulerOutput of the step.
 
-        ``scheduled`` is the step's SchedulerOutput.
+        This is only the kind of the step, except with vLLM's own scheduler (see ``Decision``).
         """
 
     def unavailable(self, setup: EngineSetup) -> str | None:
@@ -65,13 +65,12 @@ class Adapter(Protocol):
         """Replace the model's forward, so that steps are scheduled without running the model."""
 
     def built(self, core: Any) -> SchedulingLimits:
-        """Return the limits with which the core was built."""
+        """Return the limits with which the engine was started. Must be called before ``tighten``."""
 
     def shape(self, setup: EngineSetup) -> EngineSetup:
-        """Return the setup with which to start an engine for ``setup``.
+        """Return the setup with which to start an engine that can run ``setup`` after ``tighten``.
 
-        The result is the same for all setups between which ``tighten`` can switch, so that these setups share an
-        engine.
+        The result is the same for all setups between which ``tighten`` can switch, so that they can share an engine.
         """
 
     def engine_arguments(self, setup: EngineSetup) -> dict[str, Any]:
@@ -81,7 +80,10 @@ class Adapter(Protocol):
         """Return the environment variables for a setup that this plugin needs in addition to the common ones."""
 
     def server_command(self, model: str, setup: EngineSetup) -> list[str]:
-        """Return the command that starts vLLM's server for a model folder, without the flags common to all versions."""
+        """Return the command that starts vLLM's server. ``model`` is the folder of the model.
+
+        The command does not have the flags that are the same for all plugins.
+        """
 
 
 @dataclass(frozen=True)
@@ -89,16 +91,16 @@ class Plugin:
     """A supported plugin of vLLM, or vLLM without a plugin.
 
     ``package`` and ``module`` are the names of its package and module, and ``also_as`` other names of the package.
-    ``versions`` are the first supported version and the first one after it that is not supported. ``scheduler`` is the
-    name of its scheduler in suites, and ``batching`` describes it. ``adapter`` is the adapter module.
+    ``versions`` are the first supported version and the first later version that is not supported. ``scheduler`` is the
+    name of its scheduler in suites, and ``batching`` describes the scheduler. ``adapter`` is the adapter module.
 
     ``environment`` has variables that are set before vLLM is imported. ``backend_variable`` is the name of the variable
-    that selects the compile backend, and ``settings`` the module that caches environment variables. Both are "" if
-    there are none. ``injector`` is the logits processor for golden tokens, as ``module:name``. ``since`` has the first
-    release with a capability, for each of ``capabilities`` that not all supported versions have. ``idle`` is the
-    decision of a step with no work. ``enter`` makes the plugin use the configuration of an engine. ``blocks_in_all``
-    returns the number of blocks with which to start a server, given the number of blocks for requests and
-    ``max_num_seqs``.
+    that selects the compile backend, "" if there is none. ``settings`` is the name of the plugin's module that caches
+    environment variables, "" if there is none. ``injector`` is the logits processor for golden tokens, as
+    ``module:name``. ``since`` maps those of ``capabilities`` that not all supported versions have to the first version
+    that has them. ``idle`` is the decision of a step with no work. ``enter`` makes the plugin use the configuration of
+    an engine. ``blocks_in_all(blocks, max_num_seqs)`` returns the number of blocks with which to start a server so that
+    requests can use ``blocks`` of them.
     """
 
     package: str
@@ -151,24 +153,24 @@ class Plugin:
         return GOLDEN_TOKENS in self.able
 
     def injectors(self) -> list[type]:
-        """Return the logits processors with which to start an engine: that for golden tokens, if there is one."""
+        """Return the logits processors with which to start an engine: the one for golden tokens, if there is one."""
         module, _, name = self.injector.partition(":")
         return [getattr(import_module(module), name)] if self.injects else []
 
     @property
     def versions_found(self) -> str:
-        """Return the range of supported versions as text, such as ``1.6 up to but not 1.7``."""
+        """Return the range of supported versions as text, such as ``versions from 1.6 on and before 1.7``."""
         first, beyond = (".".join(map(str, part)) for part in self.versions)
-        return f"{first} up to but not {beyond}"
+        return f"versions from {first} on and before {beyond}"
 
 
 def _with_null_block(blocks: int, max_num_seqs: int | None) -> int:  # noqa: ARG001
-    """Return the number of blocks plus one, because requests can't use vLLM's null block."""
+    """Return ``blocks`` plus one, because requests can't use vLLM's null block."""
     return blocks + 1
 
 
 def _nothing_to_enter(vllm_config: Any) -> None:
-    """Do nothing, because vLLM without a plugin has no configuration that engines share."""
+    """Do nothing, because vLLM's own scheduler does not read a configuration that engines share."""
 
 
 ONE_TKV = Plugin(
@@ -249,7 +251,11 @@ PLUGINS = (*SPYRE_PLUGINS, NATIVE)
 
 
 def find_plugin() -> Plugin | None:
-    """Return the installed plugin, or vLLM without a plugin. Return None if no supported version is installed."""
+    """Return the installed plugin or, if none is installed, vLLM without a plugin.
+
+    Return None if the installed version is not supported, or if nothing is installed. vllm-spyre is tested with chunked
+    prefill if the environment variable ``CHUNKED_PREFILL`` is 1, else with continuous batching.
+    """
     first = CHUNKED_1 if os.environ.get(CHUNKED_PREFILL) == "1" else ONE_TKV
     plugins = (first, CHUNKED, SPYRE_INFERENCE)
     here = [(plugin, installed) for plugin in plugins if (installed := plugin.installed) is not None]
@@ -265,12 +271,12 @@ def why_none() -> str:
             return f"{plugin.package} {installed} is installed, but this driver supports {plugin.versions_found}"
     names = ", ".join(plugin.package for plugin in SPYRE_PLUGINS)
     return (
-        f"neither {names} nor vLLM is installed; to install: pip install vllm-spyre==1.6.1, or `make conformance-vllm`"
+        f"none of {names} and vLLM is installed; to install: pip install vllm-spyre==1.6.1, or `make conformance-vllm`"
     )
 
 
 def described(plugin: Plugin) -> str:
-    """Return a text with the plugin, its version, and the versions of the packages that affect results."""
+    """Return the name and the version of the plugin, and the versions of other packages that affect the results."""
     if plugin is NATIVE:
         others = ", ".join(f"{name} {version_of(name) or 'missing'}" for name in RUNS_WITH if name != "ibm-fms")
         return f"vLLM {version_of_vllm()} without a plugin ({others})"

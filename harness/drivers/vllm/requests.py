@@ -13,8 +13,8 @@ STRUCTURED_BY = "guidance"
 def sampling_arguments(request: RequestSpec) -> dict[str, Any]:
     """Return the arguments of vLLM's SamplingParams for a request.
 
-    Golden tokens are passed without tolerances, so that the plugin's injector always generates them, whatever the
-    model's logits are.
+    Golden tokens are passed in ``extra_args`` without tolerances, so that the logits processor always generates them,
+    whatever the model's logits are.
     """
     arguments: dict[str, Any] = {
         "max_tokens": request.max_tokens,
@@ -43,7 +43,10 @@ def sampling_arguments(request: RequestSpec) -> dict[str, Any]:
 
 
 def _as_argument(name: str, value: Any) -> Any:
-    """Convert a value of JSON to the type of vLLM's argument with this name. Raises ValueError as vLLM's types do."""
+    """Convert a JSON value to the type of the argument of SamplingParams with this name.
+
+    Raises ValueError if vLLM's type refuses the value.
+    """
     from vllm.sampling_params import StructuredOutputsParams
 
     if name == "structured_outputs":
@@ -52,20 +55,23 @@ def _as_argument(name: str, value: Any) -> Any:
 
 
 def tokenization_arguments(requests: Sequence[RequestSpec]) -> dict[str, Any]:
-    """Return the arguments of ``LLM.generate`` about the prompts of these requests.
+    """Return the arguments of ``LLM.generate`` for ``truncate_prompt_tokens``, {} if no request has it.
 
-    ``truncate_prompt_tokens`` is one value for all of them. Raises NotImplementedError if theirs differ.
+    ``LLM.generate`` takes one value for all requests of a call. Raises NotImplementedError if the requests have
+    different values.
     """
     kept = {request.truncate_prompt_tokens for request in requests}
     if len(kept) > 1:
-        raise NotImplementedError("vLLM's offline API has one truncate_prompt_tokens for all requests of a call")
+        raise NotImplementedError(
+            "vLLM's offline API takes one truncate_prompt_tokens for all requests of a call, but these have several"
+        )
     return {} if kept <= {None} else {"tokenization_kwargs": {"truncate_prompt_tokens": kept.pop()}}
 
 
 def _structured_outputs(structure: Structure) -> Any:
-    """Convert a constraint to vLLM's type, and make vLLM apply it with the same library as the reference outputs.
+    """Convert a constraint to vLLM's type, for the library ``STRUCTURED_BY``, which reference outputs use as well.
 
-    vLLM's input processor usually sets ``_backend``. It must be set here because this driver does not use the input
+    Usually vLLM's input processor sets ``_backend``, the name of the library. This driver does not use the input
     processor.
     """
     from vllm.sampling_params import StructuredOutputsParams
@@ -76,7 +82,10 @@ def _structured_outputs(structure: Structure) -> Any:
 
 
 def _processors(request: RequestSpec) -> dict[str, Any]:
-    """Return the arguments of SamplingParams that change logits, such as penalties. Defaults are left out."""
+    """Return the arguments of SamplingParams that change logits, such as ``presence_penalty``.
+
+    Arguments for which the request has the default value are left out.
+    """
     wanted: dict[str, tuple[Any, Any]] = {
         "presence_penalty": (request.presence_penalty, 0.0),
         "frequency_penalty": (request.frequency_penalty, 0.0),
@@ -89,11 +98,10 @@ def _processors(request: RequestSpec) -> dict[str, Any]:
 
 
 def token_of(output: Any, alternatives: int) -> Token:
-    """Convert the only token of an EngineCoreOutput, with its ``alternatives`` top tokens.
+    """Convert an EngineCoreOutput with exactly one token. The result has ``alternatives`` top tokens.
 
-    vLLM's lists of logprobs have the sampled token first, then the top tokens. They can have more top tokens than this
-    request asks for, if another request in the batch asks for more. Raises ValueError if there is not exactly one
-    token.
+    vLLM's lists of logprobs have the sampled token first, then the top tokens. If another request in the batch asks for
+    more top tokens than this one, vLLM's lists have more. Raises ValueError if there is not exactly one token.
     """
     (token_id,) = output.new_token_ids
     if output.new_logprobs is None:
@@ -105,5 +113,5 @@ def token_of(output: Any, alternatives: int) -> Token:
 
 
 def is_refusal(error: Exception) -> bool:
-    """Return whether an exception means that vLLM has refused a request. It is a ValueError or a VLLMClientError."""
+    """Return whether an exception means that vLLM has refused a request: a ValueError or vLLM's VLLMClientError."""
     return isinstance(error, ValueError) or any(kind.__name__ == "VLLMClientError" for kind in type(error).__mro__)

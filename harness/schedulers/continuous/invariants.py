@@ -7,7 +7,7 @@ These checks need no expected step table. This module checks each row of the obs
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
-from harness.schedulers.broken import Broken, as_verdict, length_broken
+from harness.schedulers.broken import Broken, as_verdict, length_broken, listed
 from harness.schedulers.continuous.moves import each_move
 from harness.schedulers.writes import wrongly_written
 from harness.suites.schema import Request, decodes_on
@@ -76,7 +76,7 @@ def _each_step(steps: Sequence[StepRow], limits: SchedulingLimits) -> Iterator[B
     for step in steps:
         size, number = len(step.running), step.step
         if len(set(step.running)) != size:
-            yield Broken(number, f"running is {step.running}, which lists a sequence twice", "outputs")
+            yield Broken(number, f"running lists a sequence twice: {listed(step.running)}", "outputs")
         if limits.max_num_seqs and size > limits.max_num_seqs:
             yield Broken(number, f"{size} sequences run, but max_num_seqs is {limits.max_num_seqs}", "batch")
         if step.used is not None and step.reserved is not None and step.used > step.reserved:
@@ -96,7 +96,8 @@ def _batch_tkv(steps: Sequence[StepRow], limits: SchedulingLimits) -> Iterator[B
         if size * step.tkv_or_0 > limit and size > 1:
             yield Broken(
                 step.step,
-                f"{size} x {step.tkv_or_0} = {size * step.tkv_or_0} exceeds max_batch_tkv_limit {limit}",
+                f"batch size x tkv: {size} x {step.tkv_or_0} = {size * step.tkv_or_0} "
+                f"exceeds max_batch_tkv_limit {limit}",
                 "batch_tkv",
             )
 
@@ -104,8 +105,8 @@ def _batch_tkv(steps: Sequence[StepRow], limits: SchedulingLimits) -> Iterator[B
 def _nothing_is_left(last: StepRow) -> Iterator[Broken]:
     if last.tkv or last.waiting or last.running or last.reserved or last.used:
         what = (
-            f"left behind after the last request: tkv {last.tkv}, waiting {last.waiting}, running {last.running}, "
-            f"reserved {last.reserved}, used {last.used}"
+            f"left behind after the last request: tkv {last.tkv}; waiting {listed(last.waiting)}; "
+            f"running {listed(last.running)}; reserved {last.reserved}; used {last.used}"
         )
         yield Broken(last.step, what, "idle")
 
@@ -125,7 +126,7 @@ def _every_request_ends_once(
     for request, timing, tokens in zip(requests, timings, run.tokens, strict=True):
         number, found, count = request.request_id, ends[request.request_id], len(tokens)
         if len(found) > 1:
-            yield Broken(found[1], f"request {number} finished twice, at steps {found}", "end")
+            yield Broken(found[1], f"request {number} finished more than once, at steps {listed(found)}", "end")
         if not found and timing.abort_step is None:
             yield Broken(last, f"request {number} never finished", "end")
         yield from length_broken(request, timing, count, limits.max_model_len, found[0] if found else None, last)
@@ -141,10 +142,10 @@ def _aborted_ones_are_gone(steps: Sequence[StepRow], timings: Sequence[Request])
     for step in steps:
         still = sorted(i for i in (*step.waiting, *step.running) if i in aborts and aborts[i] <= step.step)
         if still:
-            yield Broken(step.step, f"requests {still} were aborted and still wait or run", "abort")
+            yield Broken(step.step, f"these requests were aborted and still wait or run: {listed(still)}", "abort")
         late = sorted(i for i in step.outputs if i in aborts and aborts[i] < step.step)
         if late:
-            yield Broken(step.step, f"requests {late} got a token after they were aborted", "abort")
+            yield Broken(step.step, f"these requests got a token after they were aborted: {listed(late)}", "abort")
 
 
 def _blocks_have_one_owner(steps: Sequence[StepRow]) -> Iterator[Broken]:
@@ -159,14 +160,14 @@ def _blocks_have_one_owner(steps: Sequence[StepRow]) -> Iterator[Broken]:
         for request_id, table in zip(step.outputs, step.block_tables, strict=False):
             before = tables.get(request_id, ())
             if table[: len(before)] != before:
-                what = f"the block table of request {request_id} was {before} and is now {table}"
+                what = f"the block table of request {request_id} was {listed(before)}, and is now {listed(table)}"
                 yield Broken(step.step, what, "owner")
             tables[request_id] = table
         held, different = sum(map(len, tables.values())), set[int]().union(*tables.values())
         if len(different) != held or PADDING_BLOCK in different:
             yield from _wrongly_owned(step, tables)
         if seen and step.used is not None and step.used != held:
-            yield Broken(step.step, f"{step.used} blocks are used, but {held} are in block tables", "owner")
+            yield Broken(step.step, f"{step.used} blocks are used, but the block tables have {held}", "owner")
         tables = {request_id: table for request_id, table in tables.items() if request_id in step.running}
 
 

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from harness.schedulers.broken import Broken
+from harness.schedulers.broken import Broken, listed, named
 from harness.suites.schema import Request
 from harness.types import BLOCK_SIZE, RequestSpec, StepRow, blocks_for
 
@@ -25,7 +25,7 @@ def each_move(
         came = events.joins.get(step.step, ())
         if before is None:
             if step.waiting != (wanted := tuple(i for i in came if i not in gone)):
-                what = f"waiting is {step.waiting}, but the requests that joined are {wanted}"
+                what = f"waiting is {listed(step.waiting)}, but the requests that joined are {listed(wanted)}"
                 yield Broken(step.step, what, "queue")
             continue
         yield from _queue(before, step, came, gone)
@@ -64,7 +64,7 @@ def _queue(before: StepRow, after: StepRow, came: Sequence[int], gone: frozenset
     if after.kind == "prefill" and after.outputs:
         new = after.outputs[0]
         if waiting[:1] != (new,):
-            what = f"request {new} was prefilled, but the waiting requests were {_named(waiting)}"
+            what = f"request {new} was prefilled, but the queue was {listed(waiting)}"
             yield Broken(after.step, what, "queue")
         waiting = waiting[1:] if waiting[:1] == (new,) else tuple(i for i in waiting if i != new)
     if came or gone:
@@ -72,7 +72,7 @@ def _queue(before: StepRow, after: StepRow, came: Sequence[int], gone: frozenset
     # Another invariant reports aborted requests that are still waiting.
     still = tuple(i for i in after.waiting if i not in gone) if gone else after.waiting
     if still != waiting:
-        what = f"waiting is {_named(after.waiting)}, expected in order of arrival {_named(waiting)}"
+        what = f"waiting is {listed(after.waiting)}, but in order of arrival must be {listed(waiting)}"
         yield Broken(after.step, what, "queue")
 
 
@@ -81,30 +81,32 @@ def _check_running(before: StepRow, after: StepRow, gone: frozenset[int]) -> Ite
     running = before.running
     if after.kind == "prefill":
         if len(after.outputs) != 1:
-            yield Broken(after.step, f"a prefill gave tokens to the requests {after.outputs}", "outputs")
+            what = f"a prefill gives a token to exactly one request, but {named(after.outputs)} got one"
+            yield Broken(after.step, what, "outputs")
         running = (*after.outputs[:1], *running)
     elif after.outputs != (running if after.kind == "decode" else ()):
-        yield Broken(after.step, f"requests {running} ran, but {after.outputs} got tokens", "outputs")
+        yield Broken(after.step, f"{named(running)} ran, but {named(after.outputs)} got a token", "outputs")
     if not set(after.finished) <= set(after.outputs):
-        yield Broken(after.step, f"requests {after.finished} finished, but {after.outputs} got tokens", "outputs")
+        what = f"{named(after.finished)} finished, but {named(after.outputs)} got a token"
+        yield Broken(after.step, what, "outputs")
     left = set(running) - set(after.running)
     if left - gone != set(after.finished) - gone:
-        what = f"requests {sorted(left)} stopped running, but {sorted(after.finished)} finished"
+        what = f"{named(sorted(left))} stopped running, but {named(sorted(after.finished))} finished"
         yield Broken(after.step, what, "end")
     elif after.running != (stay := tuple(i for i in running if i not in left)):
-        what = f"running is {_named(after.running)}, expected newest first {_named(stay)}"
+        what = f"running is {listed(after.running)}, but newest first must be {listed(stay)}"
         yield Broken(after.step, what, "running")
 
 
 def _idle(before: StepRow, after: StepRow) -> Iterator[Broken]:
     if before.running or before.waiting:
-        what = f"no request ran, although running was {_named(before.running)} and waiting {_named(before.waiting)}"
+        what = f"no request ran, although running was {listed(before.running)} and waiting was {listed(before.waiting)}"
         yield Broken(after.step, what, "queue")
 
 
 def _empty(step: StepRow) -> Iterator[Broken]:
     if step.tkv or step.reserved or step.used:
-        what = f"no request runs, but tkv is {step.tkv}, and {step.reserved} blocks are reserved, {step.used} used"
+        what = f"no request runs, but tkv is {step.tkv}, {step.reserved} blocks are reserved, and {step.used} are used"
         yield Broken(step.step, what, "idle")
 
 
@@ -142,7 +144,3 @@ class _Ledger:
         if after.reserved is not None and after.reserved != reserved:
             what = f"{after.reserved} blocks are reserved, but the sequences need {reserved} to run to max_tokens"
             yield Broken(after.step, what, "held")
-
-
-def _named(ids: Sequence[int]) -> str:
-    return " ".join(map(str, ids)) or "none"

@@ -7,7 +7,7 @@ the blocks in block tables.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from harness.schedulers.broken import Broken
+from harness.schedulers.broken import Broken, listed, named
 from harness.types import BLOCK_SIZE, StepRow, blocks_for
 
 TokenIds = tuple[int, ...]
@@ -50,19 +50,21 @@ class BlocksHeld:
         """Yield the violations in the number of used blocks at the end of a step, after blocks were freed."""
         held = {block for request in step.running for block in self.tables.get(request, ())}
         if step.used != len(held):
-            yield Broken(step.step, f"{step.used} blocks are used, but {len(held)} are in block tables", "conserved")
+            yield Broken(step.step, f"{step.used} blocks are used, but the block tables have {len(held)}", "conserved")
         if self.available is not None and len(self.seen) > self.available:
-            what = f"{len(self.seen)} different blocks were used, but there are {self.available}"
+            what = f"{len(self.seen)} different blocks have been used, but there are only {self.available}"
             yield Broken(step.step, what, "conserved")
 
     def _extended(self, number: int, request: int, table: tuple[int, ...], computed: int) -> Iterator[Broken]:
         before, found = self.tables.get(request, ()), self.found.get(request, 0)
         due = blocks_for(computed)
         if len(table) != due or 0 in table or len(set(table)) != len(table):
-            what = f"request {request} has the block table {table}, expected {due} blocks other than block 0"
+            what = f"the block table of request {request} is {listed(table)}, but must be "
+            what += f"{due} different blocks without block 0"
             yield Broken(number, what, "held")
         if table[: len(before)] != before:
-            yield Broken(number, f"the block table of request {request} was {before} and is now {table}", "held")
+            what = f"the block table of request {request} was {listed(before)}, and is now {listed(table)}"
+            yield Broken(number, what, "held")
         for place in range(len(before), len(table)):
             yield from self._got(number, request, table[place], place, by_finding=place < found)
         self.tables[request] = table
@@ -78,11 +80,11 @@ class BlocksHeld:
         """
         if by_finding:
             if self.content.get(block) != self.token_ids_of(request, (place + 1) * BLOCK_SIZE):
-                what = f"request {request} found block {block}, which does not have the tokens of the request"
+                what = f"request {request} found block {block} in the prefix cache, but the block has other tokens"
                 yield Broken(number, what, "content")
             return
         holders = sorted(other for other, held in self.tables.items() if block in held and other != request)
         if holders:
-            what = f"request {request} writes block {block}, which belongs to {' and '.join(map(str, holders))}"
+            what = f"block {block} was allocated to request {request}, but is still held by {named(holders)}"
             yield Broken(number, what, "written")
         self.content.pop(block, None)

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from harness.schedulers.broken import Broken, as_verdict, ends_broken
+from harness.schedulers.broken import Broken, as_verdict, ends_broken, listed, named
 from harness.schedulers.token_budget.blocks_held import BlocksHeld, TokenIds
 from harness.schedulers.token_budget.kinds import kind_of_row
 from harness.schedulers.token_budget.rules import DOC
@@ -103,9 +103,8 @@ class _Watch:
 
     def left(self, last: StepRow) -> Iterator[Broken]:
         """Yield the violations in the last row of the step table, when all requests have ended."""
-        names = "waiting", "running", "used"
-        what = ", ".join(f"{name} {getattr(last, name)}" for name in names if getattr(last, name))
-        if what:
+        if last.waiting or last.running or last.used:
+            what = f"waiting {listed(last.waiting)}; running {listed(last.running)}; used {last.used}"
             yield Broken(last.step, f"left behind after the last request: {what}", "idle")
 
     def _admitted(self, step: StepRow) -> tuple[int, ...]:
@@ -138,7 +137,7 @@ class _Watch:
         alone = len(self.before.running) + len(self.before.waiting) <= 1 and options.rules == "0.32"
         for request, tokens in step.scheduled or ():
             if tokens < 1 or (threshold and not alone and tokens > threshold):
-                bound = f"long_prefill_token_threshold is {threshold}" if threshold else "at least 1 must be"
+                bound = f"long_prefill_token_threshold is {threshold}" if threshold else "it must be at least 1"
                 what = f"{tokens} tokens of request {request} are scheduled, but {bound}"
                 yield Broken(number, what, "budget")
         places = self.limits.max_num_seqs
@@ -149,25 +148,27 @@ class _Watch:
     def _order(self, step: StepRow, admitted: Sequence[int]) -> Iterator[Broken]:
         ids = [request for request, _ in step.scheduled or ()]
         if len(set(ids)) != len(ids):
-            yield Broken(step.step, f"a request is scheduled twice: {ids}", "order")
+            yield Broken(step.step, f"a request is scheduled twice in one step: {listed(ids)}", "order")
         went_on = [request for request in self.before.running if request in ids]
         if ids != [*went_on, *self.before.waiting[: len(admitted)]]:
-            what = f"requests {ids} are scheduled, but {self.before.running} ran and {self.before.waiting} waited"
+            ran, waited = listed(self.before.running), listed(self.before.waiting)
+            what = f"the requests scheduled are {listed(ids)}, but running was {ran} and the queue was {waited}"
             yield Broken(step.step, what, "order")
         leaves = {*step.finished, *(step.preempted or ()), *self._gone(step)}
         due = tuple(request for request in (*self.before.running, *admitted) if request not in leaves)
         if step.running != due:
-            what = f"running is {step.running}, expected in the order in which requests joined {due}"
+            what = f"running is {listed(step.running)}, but in the order in which requests joined must be {listed(due)}"
             yield Broken(step.step, what, "order")
 
     def _preempted(self, step: StepRow, admitted: Sequence[int]) -> Iterator[Broken]:
         preempted = step.preempted or ()
         last = tuple(reversed(self.before.running))[: len(preempted)]
         if preempted != last:
-            what = f"requests {preempted} were preempted, but {self.before.running} ran"
+            what = f"the requests preempted are {listed(preempted)}, but must be the last of running, which was "
+            what += listed(self.before.running)
             yield Broken(step.step, what, "victim")
         if preempted and admitted:
-            what = f"requests {preempted} were preempted and {tuple(admitted)} admitted in the same step"
+            what = f"requests were preempted ({listed(preempted)}) and others started ({listed(admitted)}) in one step"
             yield Broken(step.step, what, "victim")
         self.blocks.lose(preempted)
         self.computed |= dict.fromkeys(preempted, 0)
@@ -176,7 +177,7 @@ class _Watch:
         for request, tokens in step.hits or ():
             allowed = self.options.enable_prefix_caching and request in admitted
             if not allowed or tokens < 1 or tokens % BLOCK_SIZE or tokens >= self._length(request):
-                what = f"request {request} hit {tokens} of its {self._length(request)} tokens"
+                what = f"{tokens} of the {self._length(request)} tokens of request {request} are a prefix cache hit"
                 yield Broken(step.step, what, "hits")
         self.computed |= dict.fromkeys(admitted, 0)
         self.computed |= dict(step.hits or ())
@@ -193,10 +194,11 @@ class _Watch:
             elif done == length:
                 caught_up.append(request)
         if step.outputs != tuple(caught_up):
-            what = f"requests {step.outputs} got a token, but all tokens are computed of requests {tuple(caught_up)}"
+            what = f"{named(step.outputs)} got a token, but all tokens are computed only of {listed(caught_up)}"
             yield Broken(step.step, what, "lost")
         if not set(step.finished) <= set(step.outputs):
-            yield Broken(step.step, f"requests {step.finished} finished, but {step.outputs} got a token", "end")
+            what = f"{named(step.finished)} finished, but {named(step.outputs)} got a token"
+            yield Broken(step.step, what, "end")
         if self.by_id:
             yield from self.blocks.see(step, self.computed)
         for request in step.outputs:
@@ -210,13 +212,14 @@ class _Watch:
             r for r in (*again, *self.before.waiting, *joined) if r not in gone and (r not in admitted or r in again)
         )
         if step.waiting != due:
-            yield Broken(step.step, f"waiting is {step.waiting}, expected in this order {due}", "queue")
+            what = f"waiting is {listed(step.waiting)}, but must be {listed(due)}: preempted requests, then by arrival"
+            yield Broken(step.step, what, "queue")
 
     def _aborted(self, step: StepRow) -> Iterator[Broken]:
         gone = self._gone(step)
         still = sorted(gone & {*step.running, *step.waiting})
         if still:
-            yield Broken(step.step, f"requests {still} were aborted but still run or wait", "abort")
+            yield Broken(step.step, f"these requests were aborted but still run or wait: {listed(still)}", "abort")
         for request, _ in step.scheduled or ():
             abort = self.timings[request].abort_step
             if abort is not None and abort < step.step:
@@ -228,11 +231,12 @@ class _Watch:
             return
         available = self.limits.available_blocks
         if available and step.used > available:
-            yield Broken(step.step, f"{step.used} blocks are used, but {available} are available", "conserved")
+            yield Broken(step.step, f"{step.used} blocks are used, but there are only {available}", "conserved")
         if self.by_id:
             yield from self.blocks.conserved(step)
             return
         held = [blocks_for(self.computed.get(request, 0)) for request in step.running]
         largest, total = max(held, default=0), sum(held)
         if not (largest if self.options.enable_prefix_caching else total) <= step.used <= total:
-            yield Broken(step.step, f"{step.used} blocks are used, but the requests need {held}", "conserved")
+            what = f"{step.used} blocks are used, but the computed tokens of the running requests need {listed(held)}"
+            yield Broken(step.step, what, "conserved")

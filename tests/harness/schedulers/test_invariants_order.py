@@ -18,7 +18,7 @@ def test_a_queue_out_of_order() -> None:
     broken(
         checked(seen, doctored(seen.run, 1, waiting=(2, 1))),
         QUEUE,
-        "step 1: waiting is 2 1, expected in order of arrival 1 2",
+        "step 1: waiting is 2 1, but in order of arrival must be 1 2",
     )
 
 
@@ -34,12 +34,12 @@ def test_a_request_that_overtakes() -> None:
     start = steps[0]._replace(waiting=(0, 1))
     both = seen._replace(requests=(a_request(60, 3), a_request(60, 3)))
     verdict = checked(both, replace(seen.run, steps=(start, *steps[1:])))
-    broken(verdict, QUEUE, "step 1: request 1 was prefilled, but the waiting requests were 0 1")
+    broken(verdict, QUEUE, "step 1: request 1 was prefilled, but the queue was 0 1")
 
 
 def test_a_request_that_waits_before_it_came() -> None:
     early = SEEN._replace(requests=(SEEN.requests[0], a_request(10, 3, join_step=3)))
-    broken(checked(early), QUEUE, "step 2: waiting is 1, expected in order of arrival none")
+    broken(checked(early), QUEUE, "step 2: waiting is 1, but in order of arrival must be none")
 
 
 # --- ends ------------------------------------------------------------------------------------------------------
@@ -50,7 +50,7 @@ def test_a_request_that_finishes_twice() -> None:
     ends = [step.step for step in seen.run.steps if step.finished]
     run = doctored(seen.run, ends[1], finished=(1, 0))
     verdict = checked(seen, run)
-    assert f"step {ends[1]}: request 0 finished twice, at steps {ends}" in verdict.details
+    assert f"step {ends[1]}: request 0 finished more than once, at steps {ends[0]} {ends[1]}" in verdict.details
     assert not verdict.passed
 
 
@@ -58,14 +58,14 @@ def test_a_sequence_that_leaves_without_finishing() -> None:
     broken(
         checked(SEEN, doctored(SEEN.run, 6, finished=())),
         END,
-        "step 6: requests [0] stopped running, but [] finished",
+        "step 6: request 0 stopped running, but no request finished",
         "step 7: request 0 never finished",
     )
 
 
 def test_a_sequence_that_finishes_and_stays() -> None:
     verdict = checked(SEEN, doctored(SEEN.run, 5, running=(1, 0)))
-    assert verdict.headline.startswith("invariant broken at step 5: requests [] stopped running, but [1] finished")
+    assert verdict.headline.startswith("invariant broken at step 5: no request stopped running, but request 1 finished")
     assert END in verdict.rule
 
 
@@ -78,14 +78,14 @@ def test_a_request_that_never_ran() -> None:
     broken(
         checked(three, run),
         QUEUE,
-        "step 2: waiting is 1, expected in order of arrival 1 2",
+        "step 2: waiting is 1, but in order of arrival must be 1 2",
         "step 7: request 2 never finished",
     )
 
 
 def test_a_sequence_that_is_not_put_in_front() -> None:
     verdict = checked(SEEN, doctored(SEEN.run, 3, running=(0, 1)))
-    broken(verdict, RUNNING, "step 3: running is 0 1, expected newest first 1 0")
+    broken(verdict, RUNNING, "step 3: running is 0 1, but newest first must be 1 0")
 
 
 def test_an_idle_step_while_a_request_waits() -> None:
@@ -94,7 +94,7 @@ def test_an_idle_step_while_a_request_waits() -> None:
     steps = [*seen.run.steps[:number], seen.run.steps[number - 1]._replace(step=number)]
     steps += [s._replace(step=s.step + 1) for s in seen.run.steps[number:]]
     verdict = checked(seen, replace(seen.run, steps=tuple(steps)))
-    broken(verdict, QUEUE, f"step {number}: no request ran, although running was none and waiting 1")
+    broken(verdict, QUEUE, f"step {number}: no request ran, although running was none and waiting was 1")
 
 
 def test_fewer_tokens_than_min_tokens() -> None:
@@ -144,11 +144,11 @@ def test_an_abort_excuses_only_the_aborted_one_and_only_then() -> None:
     broken(
         checked(unsaid),
         END,
-        "step 4: requests [0] stopped running, but [] finished",
+        "step 4: request 0 stopped running, but no request finished",
         f"step {seen.run.steps[-1].step}: request 0 never finished",
     )
     later = seen._replace(requests=(a_request(60, 9, abort_step=5), seen.requests[1]))
-    broken(checked(later), END, "step 4: requests [0] stopped running, but [] finished")
+    broken(checked(later), END, "step 4: request 0 stopped running, but no request finished")
 
 
 # --- at the end ------------------------------------------------------------------------------------------------
@@ -157,9 +157,9 @@ def test_an_abort_excuses_only_the_aborted_one_and_only_then() -> None:
 @pytest.mark.parametrize(
     ("left", "message"),
     [
-        ({"waiting": (1,)}, "tkv 0, waiting (1,), running (), reserved 0, used 0"),
-        ({"reserved": 2, "used": 2}, "tkv 0, waiting (), running (), reserved 2, used 2"),
-        ({"reserved": 1}, "tkv 0, waiting (), running (), reserved 1, used 0"),
+        ({"waiting": (1,)}, "tkv 0; waiting 1; running none; reserved 0; used 0"),
+        ({"reserved": 2, "used": 2}, "tkv 0; waiting none; running none; reserved 2; used 2"),
+        ({"reserved": 1}, "tkv 0; waiting none; running none; reserved 1; used 0"),
     ],
     ids=["waiting", "blocks", "a reservation"],
 )
@@ -172,7 +172,7 @@ def test_tkv_that_is_not_put_back_when_idle() -> None:
     broken(
         verdict,
         IDLE,
-        "step 7: left behind after the last request: tkv 68, waiting (), running (), reserved 0, used 0",
+        "step 7: left behind after the last request: tkv 68; waiting none; running none; reserved 0; used 0",
     )
 
 
@@ -181,7 +181,7 @@ def test_an_idle_step_that_keeps_tkv_between_two_batches() -> None:
     broken(
         checked(seen, doctored(seen.run, 8, tkv=64)),
         IDLE,
-        "step 8: no request runs, but tkv is 64, and 0 blocks are reserved, 0 used",
+        "step 8: no request runs, but tkv is 64, 0 blocks are reserved, and 0 are used",
     )
 
 
@@ -206,10 +206,12 @@ def test_an_abort_that_is_ignored() -> None:
     seen = simulate(a_request(60, 6), a_request(60, 6), max_num_seqs=1)
     ran = checked(seen._replace(requests=(a_request(60, 6, abort_step=3), seen.requests[1])))
     assert not ran.passed
-    assert ran.headline.startswith("invariant broken at step 3: requests [0] were aborted and still wait or run")
+    assert ran.headline.startswith("invariant broken at step 3: these requests were aborted and still wait or run: 0")
     assert '"Aborts"' in ran.rule
     waited = checked(seen._replace(requests=(seen.requests[0], a_request(60, 6, abort_step=2))))
-    assert waited.headline.startswith("invariant broken at step 2: requests [1] were aborted and still wait or run")
+    assert waited.headline.startswith(
+        "invariant broken at step 2: these requests were aborted and still wait or run: 1"
+    )
 
 
 def test_a_block_that_two_sequences_hold() -> None:
@@ -232,5 +234,5 @@ def test_a_sequence_that_loses_a_block() -> None:
     one = simulate(a_request(60, 6))
     verdict = checked(one, doctored(one.run, 3, block_tables=((9, 8),)))
     assert verdict.headline.startswith(
-        "invariant broken at step 3: the block table of request 0 was (1, 2) and is now (9, 8)"
+        "invariant broken at step 3: the block table of request 0 was 1 2, and is now 9 8"
     )

@@ -164,18 +164,22 @@ DOCTORED: dict[str, tuple[str, dict[str, Any], str]] = {
     "waiting before running": (
         "chunk",
         {"scheduled": lambda s: tuple(reversed(s.scheduled))},
-        "requests [1, 0] are scheduled, but () ran and (0, 1) waited",
+        "the requests scheduled are 1 0, but running was none and the queue was 0 1",
     ),
     "running in another order": ("two decode", {"running": lambda s: tuple(reversed(s.running))}, "order"),
     "a token before all is computed": (
         "chunk",
         {"outputs": (0, 1)},
-        "(0, 1) got a token, but all tokens are computed of requests (0,)",
+        "requests 0 1 got a token, but all tokens are computed only of 0",
     ),
     "no token where all is computed": ("two decode", {"outputs": lambda s: s.outputs[:1]}, "lost"),
     "a hit of half a block": ("hit", {"hits": ((1, 32),)}, "hits"),
     "a hit of the whole length": ("hit", {"hits": ((1, 192),)}, "hits"),
-    "another victim": ("preemption", {"preempted": (0,)}, "requests (0,) were preempted, but (0, 1) ran"),
+    "another victim": (
+        "preemption",
+        {"preempted": (0,)},
+        "the requests preempted are 0, but must be the last of running, which was 0 1",
+    ),
     "the victim is lost": ("preemption", {"waiting": ()}, "queue"),
     "decodes that are reported as a mixed step": ("two decode", {"kind": "mixed"}, "kind"),
     "a block too many in use": ("two decode", {"used": 9}, "conserved"),
@@ -215,7 +219,9 @@ def test_a_request_that_writes_a_block_of_another_is_seen(ran: tuple[Run, list[R
         for step in run.steps
     )
     verdict = check_invariants(replace(run, steps=steps), specs, REQUESTS, replace(LIMITS, available_blocks=4), OPTIONS)
-    assert "1 writes block" in " ".join([verdict.headline, *verdict.details])
+    assert "was allocated to request 1, but is still held by request 0" in " ".join(
+        [verdict.headline, *verdict.details]
+    )
 
 
 def test_rules_quote_headings_that_the_document_has() -> None:

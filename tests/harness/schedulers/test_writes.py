@@ -51,7 +51,7 @@ def test_a_block_that_another_holds_is_not_written() -> None:
 
 def test_a_block_that_the_request_does_not_hold_is_not_written() -> None:
     assert wrong(FIRST, row(2, (0,), write(0, (1, 2, 3, 4), (5,), 201))) == [
-        "request 0 writes to block 5, but holds blocks (1, 2, 3, 4)"
+        "request 0 writes to block 5, but holds only 1 2 3 4"
     ]
 
 

@@ -32,17 +32,18 @@ Encoding a long prompt takes a second, which must not block the event loop.
 
 
 class QueueFullError(RuntimeError):
-    """The engine has as many unfinished sequences as its limit allows. A later request may be accepted."""
+    """A request would exceed ``max_unfinished``. The same request may be accepted later."""
 
 
 class AsyncLLM:
     """An engine in a thread of its own, with ``generate`` for asyncio.
 
-    ``model`` is the name of a model, with keyword arguments for EngineConfig, or an engine that is already built. The
-    caller must not use a built engine until ``shutdown``, and must close it afterwards. ``max_unfinished`` is the
-    maximum number of unfinished answers, including waiting ones; None means unlimited.
+    ``model`` is an engine that is already built, or the name of a model; with a name, ``config`` has further arguments
+    of EngineConfig. The caller must not use a built engine until ``shutdown``, and must close it afterwards.
+    ``max_unfinished`` is the maximum number of unfinished answers, including waiting ones; None means unlimited.
+    ``observers`` receive every step record (engine_thread.Observer).
 
-    Raises ConfigError, CheckpointError and WorkerDiedError.
+    Raises ConfigError if ``config`` is invalid, and the errors of ``build_engine``.
     """
 
     def __init__(
@@ -91,8 +92,10 @@ class AsyncLLM:
         slower than the engine, an output covers several tokens. Closing the generator, or cancelling the task that
         waits in it, aborts the request.
 
-        Raises RequestRefusedError, SamplingParamsError, ValueError for an id that is in use, QueueFullError, and, as
-        soon as the engine ends, EngineDeadError or EngineStoppedError.
+        Before the first output, raises RequestRefusedError and SamplingParamsError as ``prepare`` does, ValueError if
+        the id is in use, and QueueFullError if ``max_unfinished`` would be exceeded. At any time, raises
+        EngineDeadError or EngineStoppedError if the engine ends, OutOfBlocksError if the request can never run, and
+        StructuredOutputsError if its grammar accepts no further tokens.
         """
         ready = await self.prepare(prompt, sampling_params)
         collector = self.submit([ready], request_id)
@@ -117,14 +120,16 @@ class AsyncLLM:
     async def encode_chat(self, messages: Sequence[Mapping[str, str]]) -> tuple[int, ...]:
         """Return the token ids of a conversation, computed in a thread by Tokenizer.encode_chat.
 
-        Raises ChatTemplateError.
+        Raises ChatTemplateError if the model has no chat template, or if the template rejects ``messages``.
         """
         return await self._in_thread(self.engine.tokenizer.encode_chat, messages)
 
     async def prepare(self, prompt: Prompt, params: SamplingParams) -> Admitted:
         """Check a prompt, and return its token ids and parameters for ``submit``.
 
-        Raises RequestRefusedError and SamplingParamsError.
+        Raises RequestRefusedError if the request does not fit the context, has a token id outside the vocabulary, or
+        needs logprobs that the backend does not have; and SamplingParamsError if its structured outputs cannot be
+        compiled, or forbid one of ``golden_token_ids``.
         """
         check_prompt_logprobs(self.engine.core.config, params)
         if params.structured_outputs is not None:
@@ -143,7 +148,8 @@ class AsyncLLM:
         """Queue the prompts of one request, all or none, and return the collector of their answers.
 
         Answer ``i`` of prompt ``p`` has the number ``p * n + i`` in the collector. The caller must close the collector.
-        Raises ValueError for an id that is in use, QueueFullError, EngineDeadError, EngineStoppedError.
+        Raises ValueError if the id is in use, QueueFullError if ``max_unfinished`` would be exceeded, and
+        EngineDeadError or EngineStoppedError if the engine has ended.
         """
         if any(taken == request_id for taken, _ in self._open.values()):
             raise ValueError(f"request id {request_id} is already in use")
@@ -156,7 +162,7 @@ class AsyncLLM:
         if self.max_unfinished is not None and under_way + len(requests) > self.max_unfinished:
             raise QueueFullError(
                 f"{under_way} sequences are unfinished and {len(requests)} more were requested, "
-                f"but this engine accepts at most {self.max_unfinished} unfinished sequences"
+                f"but this engine accepts at most {self.max_unfinished} unfinished sequences: try again later"
             )
         collector = RequestOutputCollector(len(requests), self._close)
         tokenizer = self.engine.tokenizer
@@ -178,14 +184,15 @@ class AsyncLLM:
                 await asyncio.wrap_future(self._thread.abort(request_ids))
 
     async def reset(self, limits: Limits) -> ResolvedLimits:
-        """Abort every request and set other limits. Raises ConfigError as ``resolve_limits`` does."""
+        """Abort every request and set new limits. Raises ConfigError as ``resolve_limits`` does."""
         self._limits = await asyncio.wrap_future(self._thread.reset(limits))
         return self._limits
 
     async def tighten(self, limits: Limits) -> ResolvedLimits:
-        """Set other limits, if no request is unfinished.
+        """Set new limits while the engine is idle.
 
-        Raises ConfigError as ``resolve_limits`` does, and EngineBusyError if a request is unfinished.
+        Raises ConfigError as ``resolve_limits`` does. Raises EngineBusyError, and changes nothing, if a request is
+        unfinished or a block is held.
         """
         resolved = resolve_limits(self.engine.core.config, limits)
         if self._open:
@@ -194,7 +201,10 @@ class AsyncLLM:
         return self._limits
 
     async def idle(self) -> None:
-        """Wait until no request is unfinished and every block is free. Raises EngineDeadError, EngineStoppedError."""
+        """Wait until no request is unfinished and every block is free.
+
+        Raises EngineDeadError or EngineStoppedError if the engine ends before that.
+        """
         await asyncio.wrap_future(self._thread.when_idle())
 
     def shutdown(self, timeout: float | None = 10) -> None:

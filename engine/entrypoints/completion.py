@@ -1,4 +1,4 @@
-"""Convert the state of a sequence to an answer with text, tokens and logprobs. All entry points use this module."""
+"""Convert the state of a sequence to an answer: text, tokens and logprobs. All entry points use this module."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,7 +9,10 @@ from engine.tokenizer import Tokenizer
 
 
 def completion(index: int, sequence: SequenceState, tokenizer: Tokenizer) -> CompletionOutput:
-    """Return all tokens that ``sequence`` has generated so far as the answer number ``index`` of its request."""
+    """Return an answer with all tokens that ``sequence`` has generated so far.
+
+    ``index`` is the number of the answer among the ``n`` answers to the request.
+    """
     wants_logprobs = sequence.params.logprobs is not None
     return CompletionOutput(
         index=index,
@@ -24,7 +27,7 @@ def completion(index: int, sequence: SequenceState, tokenizer: Tokenizer) -> Com
 
 
 def prompt_entries(sequence: SequenceState, tokenizer: Tokenizer) -> PromptLogprobs | None:
-    """Return the logprobs of the prompt; None if none were requested, or the request ended before all were known."""
+    """Return the logprobs of the prompt; None if none were requested, or if not all of them are computed yet."""
     if sequence.params.prompt_logprobs is None or sequence.wants_logprobs_of_its_prompt:
         return None
     known = [sequence.prompt_tokens[place] for place in range(1, len(sequence.request.prompt_token_ids))]
@@ -32,7 +35,7 @@ def prompt_entries(sequence: SequenceState, tokenizer: Tokenizer) -> PromptLogpr
 
 
 def grammar_failure(sequence: SequenceState) -> StructuredOutputsError:
-    """Return the exception for a request with the finish reason ``error``: its grammar accepted no further tokens."""
+    """Return the exception for a request that ended with ``error``, because its grammar accepted no further tokens."""
     assert sequence.grammar is not None
     return StructuredOutputsError(
         f"structured_outputs: after {len(sequence.tokens)} tokens the answer cannot be continued: "

@@ -1,8 +1,8 @@
 """Deltas of an answer: the text and tokens that each step adds to it. Together they equal the whole answer.
 
-Text that was sent to a client cannot be taken back. So a delta does not include an incomplete character, nor the
-possible beginning of a stop string, which would be cut from the answer. Tokens are held back with their text:
-a client that has the tokens of a stream has their text, too.
+Text that was sent to a client cannot be taken back. So a delta does not include an incomplete character, nor text that
+may be the beginning of a stop string, because stop strings are cut from the answer. Tokens are held back together with
+their text: a client that has received a token has also received its text.
 """
 
 from collections import deque
@@ -17,7 +17,7 @@ from engine.tokenizer import Tokenizer
 
 
 class DeltaMaker:
-    """Creates the deltas of one sequence, in the order of its tokens."""
+    """Creates the deltas of one sequence, in the order of its tokens. ``index`` is the number of the answer."""
 
     def __init__(self, index: int, tokenizer: Tokenizer, *, skip_special_tokens: bool) -> None:
         self._index = index
@@ -62,9 +62,9 @@ class DeltaMaker:
         self._tokens_seen = len(sequence.tokens)
 
     def _new_tokens(self, sequence: SequenceState) -> list[TokenOutput]:
-        """Return the tokens whose text was returned; after the last token, all that are left.
+        """Return the tokens whose whole text has been returned; if the request has ended, return all remaining tokens.
 
-        The text of the tokens that are left may be missing from the answer, since a stop string is cut off.
+        The text of a remaining token may be missing from the answer, because a stop string is cut off.
         """
         new = []
         while self._held and (sequence.finish_reason is not None or self._held[0][0] <= self._text_given):

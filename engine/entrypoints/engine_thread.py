@@ -26,7 +26,7 @@ LOOK_SECONDS = 1.0
 
 
 class EngineDeadError(RuntimeError):
-    """The engine ended because of an error, which is the ``__cause__``. It runs no further requests."""
+    """The engine ended because of an error, which is the ``__cause__``, and runs no further requests."""
 
 
 class EngineStoppedError(RuntimeError):
@@ -64,9 +64,9 @@ class Observer(Protocol):
 class EngineThread:
     """A thread that runs the steps of ``core`` while requests are left, and waits for calls otherwise.
 
-    Other threads must not use the core. ``check`` is called every second while no requests are left, and raises an
-    error if the core can no longer run a step. ``seen`` is the scheduler's state after the last step; any thread may
-    read it at any time.
+    Other threads must not use the core. While no requests are left, the thread calls ``check`` every second; it must
+    raise an error if the core can no longer run a step, and this error ends the engine. ``seen`` is the scheduler's
+    state after the last step; any thread may read it at any time.
     """
 
     def __init__(
@@ -104,11 +104,14 @@ class EngineThread:
         self._queue_call(partial(self._add, request, subscriber)).add_done_callback(pass_error)
 
     def abort(self, request_ids: Sequence[str]) -> Future[None]:
-        """Abort requests before the next step, which frees their blocks. Ids of ended requests are ignored."""
+        """Abort requests before the next step. Ids of ended requests are ignored.
+
+        The Future is done after the requests were aborted.
+        """
         return self._queue_call(partial(self._abort, tuple(request_ids)))
 
     def reset(self, limits: Limits) -> Future[ResolvedLimits]:
-        """Abort every request, then call EngineCore.reset. The Future has its result or its ConfigError."""
+        """Abort every request, then call EngineCore.reset. The Future has the result or ConfigError of that call."""
         return self._queue_call(partial(self._reset, limits))
 
     def tighten(self, limits: ResolvedLimits) -> Future[ResolvedLimits]:
@@ -125,7 +128,10 @@ class EngineThread:
         return idle
 
     def stop(self, timeout: float | None = None) -> None:
-        """Stop the thread after its current step; every open request fails with EngineStoppedError."""
+        """Stop the thread after its current step, and wait for it at most ``timeout`` seconds (None: without a limit).
+
+        Every unfinished request fails with EngineStoppedError.
+        """
         with suppress(EngineDeadError, EngineStoppedError):
             self._queue_call(self._stop)
         if threading.current_thread() is not self._thread:
@@ -230,7 +236,10 @@ class EngineThread:
         self._subscribers.pop(unschedulable).failed(error)
 
     def _unschedulable(self, error: OutOfBlocksError) -> str:
-        """Return the id of the request that can never run. Raises ``error`` again if no single request caused it."""
+        """Return the id of the request that can never run and caused ``error``.
+
+        Raises ``error`` again if no single request caused it.
+        """
         if isinstance(error, UnschedulableRequestError):
             return error.request_id
         state = self._core.state()

@@ -15,8 +15,8 @@ from engine.request import Request, RequestOutput, SamplingParams
 class LLM:
     """An engine with ``generate`` for lists of prompts.
 
-    ``model`` is the name of a model, with keyword arguments for EngineConfig, or an engine that is already built.
-    Raises ConfigError, CheckpointError and WorkerDiedError.
+    ``model`` is an engine that is already built, or the name of a model; with a name, ``config`` has further arguments
+    of EngineConfig. Raises ConfigError if ``config`` is invalid, and the errors of ``build_engine``.
     """
 
     def __init__(self, model: str | Engine = "tiny-granite", **config: Any) -> None:
@@ -28,7 +28,7 @@ class LLM:
         self.requests_made = 0
 
     def reset(self, limits: Limits) -> None:
-        """Drop every request and set other limits. Raises ConfigError as ``resolve_limits`` does."""
+        """Drop every request and set new limits. Raises ConfigError as ``resolve_limits`` does."""
         self.engine.core.reset(limits)
 
     def close(self) -> None:
@@ -43,9 +43,12 @@ class LLM:
         progress: bool = True,
         on_step: Callable[[StepRecord], None] | None = None,
     ) -> list[RequestOutput]:
-        """Run all prompts to their end. ``on_step`` is called with the record of every step.
+        """Run all prompts to their end, and return one output per prompt, in the same order.
 
-        Raises, before the first step: RequestRefusedError if a prompt with its ``max_tokens`` exceeds the context,
+        ``sampling_params`` are for all prompts, or a list with those of each prompt; None means the defaults. With
+        ``progress``, a progress bar is shown. ``on_step`` is called with the record of every step.
+
+        Before the first step, raises RequestRefusedError if a prompt and its ``max_tokens`` exceed the context,
         SamplingParamsError if structured outputs cannot be compiled, and ValueError if the numbers of prompts and
         parameters differ.
         """

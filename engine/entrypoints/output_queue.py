@@ -15,10 +15,11 @@ from engine.tokenizer import Tokenizer
 
 
 class RequestOutputCollector:
-    """The deltas of answers 0 to ``count`` - 1 that one client has not taken yet.
+    """Collects the deltas of one request, answers 0 to ``count`` - 1, until the client takes them.
 
     A collector may only be used in the event loop in which it was created, except for the methods ``…_from_thread``. It
-    holds at most ``max_tokens`` tokens per answer. The caller must call ``close``, which aborts unfinished answers.
+    holds at most ``max_tokens`` tokens per answer. The caller must call ``close``, which aborts unfinished answers and
+    calls ``on_close``.
     """
 
     def __init__(self, count: int, on_close: Callable[["RequestOutputCollector"], None]) -> None:
@@ -33,13 +34,14 @@ class RequestOutputCollector:
 
     @property
     def unfinished(self) -> int:
-        """Return the number of answers whose last delta has not arrived in the event loop."""
+        """Return the number of unfinished answers: those whose last delta has not arrived in the event loop yet."""
         return len(self._open)
 
     async def take(self) -> Mapping[int, CompletionOutput]:
-        """Wait for new deltas, and return them by the number of their answer; empty after the last one.
+        """Wait for new deltas, and return them by the number of the answer. After the last delta, return an empty dict.
 
-        Raises the error that ended the request, if any: EngineDeadError, EngineStoppedError, OutOfBlocksError.
+        If an error ended the request, raises that error: EngineDeadError, EngineStoppedError, OutOfBlocksError or
+        StructuredOutputsError.
         """
         while not self._new:
             if self._error is not None:
@@ -91,7 +93,10 @@ class RequestOutputCollector:
 
 
 class OutputQueue:
-    """The Subscriber (engine_thread.py) of one answer: passes its deltas to a collector."""
+    """The Subscriber (engine_thread.py) of one answer: passes the deltas of the answer to a collector.
+
+    ``index`` is the number of the answer in the collector.
+    """
 
     def __init__(
         self, collector: RequestOutputCollector, index: int, params: SamplingParams, tokenizer: Tokenizer

@@ -52,7 +52,7 @@ def check_prompt_logprobs(config: EngineConfig, params: SamplingParams) -> None:
     if params.prompt_logprobs is not None and BACKENDS[config.backend].compiled:
         raise RequestRefusedError(
             f"Could not add request: prompt_logprobs need the logits of every position, but the graphs of backend "
-            f"{config.backend} return those of the last block only.",
+            f"{config.backend} return those of the last block only. Please use backend eager.",
             "prompt_logprobs",
         )
 
@@ -70,9 +70,9 @@ def truncated(
 ) -> tuple[int, ...]:
     """Return the last ``truncate_prompt_tokens`` token ids of a prompt, or all if that parameter is None.
 
-    -1 keeps as many as leave room for one token, as in vLLM 0.32 (``TokenizeParams.max_truncation_tokens``); where
-    prompts are padded, these are whole blocks. Raises RequestRefusedError if ``truncate_prompt_tokens`` exceeds
-    ``max_model_len``, as vLLM does.
+    -1 keeps as many as leave room for one new token, as in vLLM 0.32 (``TokenizeParams.max_truncation_tokens``). With
+    ``padded``, where the scheduler pads prompts, that number is rounded down to whole blocks. Raises
+    RequestRefusedError if ``truncate_prompt_tokens`` exceeds ``max_model_len``, as vLLM does.
     """
     keep = params.truncate_prompt_tokens
     if keep is None:
@@ -107,7 +107,10 @@ def with_bad_words(params: SamplingParams, tokenizer: Tokenizer) -> SamplingPara
 
 
 def requests_for(request_id: str, prompt: Admitted) -> list[Request]:
-    """Return the ``n`` requests of a prompt, one per answer. If the prompt has a seed, their seeds are consecutive."""
+    """Return the ``n`` requests of a prompt, one per answer.
+
+    If the parameters have a seed, answer ``i`` gets the seed plus ``i``.
+    """
     token_ids, params = prompt
     if params.n == 1:
         return [Request(request_id, token_ids, params)]

@@ -10,7 +10,7 @@ from engine.request import SamplingParams
 
 
 class RequestRefusedError(ValueError):
-    """The request can never run on this engine. The message is worded as in the Spyre plugins.
+    """The request can never run on this engine. The message has the words that the Spyre plugins use.
 
     ``field`` is the parameter that the message is about; None if it is about the prompt.
     """
@@ -21,9 +21,10 @@ class RequestRefusedError(ValueError):
 
 
 def admit(prompt_length: int, params: SamplingParams, max_model_len: int) -> SamplingParams:
-    """Check a request and return its parameters with ``max_tokens`` filled in.
+    """Check a request for a scheduler that pads prompts, and return its parameters with ``max_tokens`` filled in.
 
-    Raises RequestRefusedError if the padded prompt plus ``max_tokens`` exceeds ``max_model_len`` tokens.
+    If ``max_tokens`` is None, it becomes the number of tokens for which the context has room, at least 1. Raises
+    RequestRefusedError if the prompt is empty, or if padded prompt plus ``max_tokens`` exceeds ``max_model_len``.
     """
     if prompt_length < 1:
         raise RequestRefusedError("Could not add request: the prompt is empty.")
@@ -42,11 +43,11 @@ def admit(prompt_length: int, params: SamplingParams, max_model_len: int) -> Sam
 
 
 def admit_unpadded(prompt_length: int, params: SamplingParams, max_model_len: int) -> SamplingParams:
-    """Check a request for a scheduler that does not pad prompts, and return its parameters with ``max_tokens``.
+    """Do what ``admit`` does, for a scheduler that does not pad prompts.
 
     A ``max_tokens`` that does not fit the context is accepted: the request ends when the context is full
-    (docs/scheduling-rules-token-budget.md, "Beyond the rules"). Raises RequestRefusedError if the prompt leaves no room
-    for one token.
+    (docs/scheduling-rules-token-budget.md, "Beyond the rules"). Raises RequestRefusedError if the prompt is empty, or
+    leaves no room for one new token.
     """
     if prompt_length < 1:
         raise RequestRefusedError("Could not add request: the prompt is empty.")

@@ -1,8 +1,8 @@
-"""The administrative call ``POST /admin/limits``: sets limits and options of a running server between two test cases.
+"""``POST /admin/limits``: sets limits and options of a running server between two test cases.
 
-The call is enabled if the environment variable ``SPYRE_CB_ADMIN_TOKEN`` had a value when the server started; requests
-must send that value as a bearer token. The harness sets the variable when it starts a server for several cases. All
-other requests to this path get status 404.
+The path exists only if the environment variable ``SPYRE_CB_ADMIN_TOKEN`` had a value when the server started. Requests
+must send that value as a bearer token; all other requests to the path get status 404. The harness sets the variable
+when it starts a server for several cases.
 """
 
 from dataclasses import asdict, replace
@@ -83,7 +83,10 @@ class Administration:
         return asdict(effective) | options
 
     def _limits(self, wanted: Wanted) -> Limits:
-        """Return the limits that a server started with these values would have. Raises ConfigError."""
+        """Return the limits of a server that was started with the values in ``wanted``.
+
+        Raises ConfigError if EngineConfig does not accept these values.
+        """
         built = self._settings.engine
         wanted_limits = replace(
             built,
@@ -99,7 +102,7 @@ class Administration:
 
 
 def _unless_smaller(wanted: Wanted, built: int | None) -> int | None:
-    """Return ``built``; None if ``wanted`` sets the context or the batch size.
+    """Return ``built`` if ``wanted`` sets neither the context nor the batch size, else None.
 
     For None, EngineConfig derives the value from the context and the batch size.
     """

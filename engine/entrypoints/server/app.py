@@ -33,7 +33,7 @@ _ANSWERS = _ERRORS | {200: {"content": {"text/event-stream": {"schema": {"type":
 
 
 def create_app(service: Service, metrics: Metrics) -> FastAPI:
-    """Return the server as an ASGI application, which shuts down ``service.llm`` when it ends."""
+    """Return the server as an ASGI application. At its shutdown, the application shuts down ``service.llm``."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -79,7 +79,7 @@ async def _answer(
     begin: Callable[[Service, Body], Coroutine[Any, Any, Job]],
     form_of: Callable[[Job], Form],
 ) -> Response:
-    """Check a request of either API, queue it, and return its response: a single body or a stream."""
+    """Check a request to one of the two APIs, queue it, and return the response: a single body or a stream."""
     try:
         service.check_open()
         service.check_model(body.model)

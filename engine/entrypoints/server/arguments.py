@@ -16,7 +16,7 @@ from engine.flags import add_scheduler_flags, not_negative, positive, scheduler_
 API_KEY = "SPYRE_CB_API_KEY"
 
 ADMIN_TOKEN = "SPYRE_CB_ADMIN_TOKEN"
-"""Environment variable with the bearer token of ``POST /admin/limits`` (admin.py). Without it, the call is off."""
+"""Environment variable with the bearer token of ``POST /admin/limits`` (admin.py). Without it, that path is off."""
 
 PROGRAM = "SPYRE_CB_PROG"
 """Environment variable with the program name for messages; commands that start the server set it."""
@@ -27,7 +27,8 @@ class ServerSettings:
     """The settings of a server, from its command line and environment.
 
     ``max_queue`` is the maximum number of waiting sequences. ``port`` 0 is any free port. ``drain_seconds`` is the time
-    that running requests have after SIGTERM. With ``admin_token`` None the administrative call (admin.py) is disabled.
+    that running requests have after SIGTERM. ``admin_token`` is the bearer token for ``POST /admin/limits`` (admin.py);
+    with None that path is disabled.
     """
 
     engine: EngineConfig
@@ -54,8 +55,8 @@ class _Parser(argparse.ArgumentParser):
 def parse(argv: Sequence[str] | None, environ: MutableMapping[str, str] = os.environ) -> ServerSettings:
     """Return the settings from the command line ``argv`` and from ``environ``.
 
-    Raises ConfigError for values that EngineConfig refuses. Exits with status 2 and a sentence for other invalid
-    arguments. The token of the administrative call is removed from ``environ``, so that subprocesses do not inherit it.
+    Raises ConfigError for values that EngineConfig refuses. For other invalid arguments, prints one line and exits with
+    status 2. The token for ``POST /admin/limits`` is removed from ``environ``, so that subprocesses do not inherit it.
     """
     token = environ.pop(ADMIN_TOKEN, None) or None
     given = _parser().parse_args(argv)

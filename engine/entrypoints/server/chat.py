@@ -25,7 +25,10 @@ from engine.tokenizer import ChatTemplateError
 
 
 async def begin(service: Service, body: ChatRequest) -> Job:
-    """Check a request and queue it. Raises ApiError, and the errors of ``start`` and ``chat_params``."""
+    """Check a request and queue it.
+
+    Raises ApiError if the chat template rejects the messages, and the errors of ``chat_params`` and ``start``.
+    """
     params = chat_params(body)
     try:
         token_ids = await service.llm.encode_chat([_for_template(message) for message in body.messages])

@@ -13,7 +13,7 @@ from engine.tokenizer import Tokenizer
 
 
 async def begin(service: Service, body: CompletionRequest) -> Job:
-    """Check a request and queue it. Raises ApiError, and the errors of ``start`` and ``completion_params``."""
+    """Check a request and queue it. Raises the errors of ``completion_params`` and ``start``."""
     params = completion_params(body)
     prompts = [await service.llm.encode(prompt) if isinstance(prompt, str) else prompt for prompt in _each(body.prompt)]
     return await start(service, "cmpl", prompts, params, Fields("prompt"))

@@ -13,7 +13,7 @@ CLIENT_GONE = 499
 
 
 async def while_connected(receive: Receive, work: Coroutine[Any, Any, T]) -> T | None:
-    """Return the result of ``work``; None if the client disconnects first, which cancels ``work``.
+    """Return the result of ``work``. If the client disconnects first, cancel ``work`` and return None.
 
     The body of the request must have been read before.
     """

@@ -22,13 +22,13 @@ class Form(Protocol):
         """Return the body of a response that is not streamed. ``outputs`` are the complete answers."""
 
     def opening(self) -> Iterable[BaseModel]:
-        """Return the chunks of a stream before the first token."""
+        """Return the chunks of a stream that are sent before the first token."""
 
     def chunk(self, delta: CompletionOutput) -> BaseModel:
         """Return the chunk of a stream for a delta of one answer."""
 
     def closing(self, usage: Usage) -> BaseModel:
-        """Return the last chunk of a stream with ``include_usage``."""
+        """Return the last chunk of a stream whose request has ``include_usage``."""
 
 
 async def events(job: Job, form: Form, *, include_usage: bool, every_token: bool) -> AsyncIterator[str]:

@@ -1,8 +1,8 @@
-"""The field ``vllm_xargs``: golden tokens, which replace the sampled tokens.
+"""The field ``vllm_xargs``: golden tokens, which replace the sampled tokens (``SamplingParams.golden_token_ids``).
 
 They are a JSON string in the format of the Spyre plugins' logits processor. Source:
-``vllm_spyre.v1.sample.golden_token_injector``. Tokens are replaced unconditionally, as the plugins do without
-``expected_logprobs`` and ``error_threshold``. This server refuses these two keys.
+``vllm_spyre.v1.sample.golden_token_injector``. With the keys ``expected_logprobs`` and ``error_threshold``, the plugins
+replace a token only under a condition. This server refuses these two keys, and replaces every token.
 """
 
 from collections.abc import Mapping
@@ -23,14 +23,14 @@ class GoldenTokens(Body):
 
 
 def check_extra_arguments(value: object) -> object:
-    """Return ``vllm_xargs`` if it has golden tokens as a JSON string and nothing else.
+    """Return ``value``, the field ``vllm_xargs``, if it is None or has only golden tokens, as a JSON string.
 
     Otherwise raise ValueError with one sentence.
     """
     if value is None:
         return value
     if not isinstance(value, dict) or set(value) - {INJECTOR}:
-        raise ValueError(f"only {INJECTOR} is supported")
+        raise ValueError(f"must be an object whose only key is {INJECTOR}")
     for text in value.values():
         if not isinstance(text, str):
             raise ValueError(f"{INJECTOR} must be a JSON string")

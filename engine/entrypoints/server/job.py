@@ -27,8 +27,8 @@ class AppSettings:
 class Service:
     """The objects that every request handler needs.
 
-    ``draining`` is set once, when the server begins to shut down. ``settings`` change only through the administrative
-    call (admin.py).
+    ``draining`` is set once, when the server begins to shut down. Only ``POST /admin/limits`` (admin.py) changes
+    ``settings``. ``created`` is the Unix time at which the server started.
     """
 
     llm: AsyncLLM
@@ -59,7 +59,7 @@ class Fields:
     max_tokens: str = "max_tokens"
 
     def wrong(self, refusal: RequestRefusedError) -> str:
-        """Return the name of the field that a refusal is about."""
+        """Return the name of the field of the body that ``refusal`` is about."""
         return {None: self.prompt, "max_tokens": self.max_tokens}.get(refusal.field, refusal.field or self.prompt)
 
 
@@ -67,7 +67,7 @@ class Fields:
 class Job:
     """An HTTP request in progress, with one or several prompts.
 
-    Answer ``i`` of prompt ``p`` has the number ``p * n + i``. The handler must close the collector.
+    Answer ``i`` of prompt ``p`` has the number ``p * n + i``. The handler of the request must close ``collector``.
     """
 
     id: str
@@ -93,8 +93,9 @@ async def start(
 ) -> Job:
     """Check the prompts of a request and queue all of them, or none if one is refused.
 
-    Error messages use the names in ``fields``. The id of the response begins with ``kind``. Raises ApiError, and the
-    errors of AsyncLLM.prepare and AsyncLLM.submit.
+    ``fields`` has the names for error messages. The id of the response begins with ``kind``. Raises ApiError if a
+    prompt is refused, if there are more answers than the server accepts, or if the server is shutting down;
+    SamplingParamsError as AsyncLLM.prepare does; and the errors of AsyncLLM.submit.
     """
     llm = service.llm
     longest, padded = llm.limits.max_model_len, llm.engine.core.config.pads_prompts
@@ -113,7 +114,8 @@ async def start(
     wanted, most = len(admitted) * params.n, llm.max_unfinished
     if most is not None and wanted > most:
         raise bad_request(
-            f"{len(admitted)} prompts with n {params.n} are {wanted} sequences, but this server accepts at most {most}",
+            f"{len(admitted)} prompts with n {params.n} are {wanted} sequences, "
+            f"but this server accepts at most {most}: send fewer prompts or reduce n",
             "n" if len(admitted) == 1 else fields.prompt,
         )
     service.check_open()
@@ -122,7 +124,7 @@ async def start(
 
 
 def _check_context(token_ids: tuple[int, ...], max_model_len: int, param: str) -> None:
-    """Raise ApiError if a prompt without padding leaves no room for a new token, as vLLM's server does.
+    """Raise ApiError if a prompt leaves no room for a new token, as vLLM's server does. Padding is not counted.
 
     AsyncLLM.prepare later refuses prompts that do not fit because of their padding.
     """

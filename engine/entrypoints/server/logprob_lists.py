@@ -13,16 +13,16 @@ from engine.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class Echo:
-    """The text and the tokens of a prompt that the response repeats before the answer (``echo``)."""
+    """The text and the tokens of a prompt, if the response repeats the prompt before the answer (``echo``)."""
 
     text: str
     token_ids: Sequence[int]
 
 
 class LogprobLists:
-    """Creates OpenAI's ``logprobs`` of one answer, for all of it or for one delta after the other.
+    """Creates OpenAI's ``logprobs`` of one answer, either for the whole answer or delta by delta.
 
-    ``echo`` is the prompt if the response repeats it before the answer, else None.
+    ``echo`` is the prompt if the response repeats the prompt before the answer, else None.
     """
 
     def __init__(self, tokenizer: Tokenizer, *, skip_special_tokens: bool, echo: Echo | None) -> None:
@@ -31,7 +31,7 @@ class LogprobLists:
         self._offsets = TextOffsets(tokenizer, skip_special_tokens, len(echo.text) if echo else 0)
 
     def of(self, output: CompletionOutput, *, prompt_alone: bool = False) -> CompletionLogprobs | None:
-        """Return the logprobs of ``output``, which is a whole answer or its next delta; None if it has no logprobs.
+        """Return the logprobs of ``output``, a whole answer or the next delta of one; None if ``output`` has none.
 
         With ``echo``, the first call also returns the logprobs of the prompt, before those of the answer. With
         ``prompt_alone`` the logprobs of the answer are left out.
@@ -57,9 +57,10 @@ class LogprobLists:
 
 
 class TextOffsets:
-    """The offset of each token in the text of all tokens so far.
+    """Computes, token by token, at which offset in the text of a response each token begins.
 
-    Tokens are decoded together, not one by one, because several tokens may form one character.
+    ``begin`` is the offset of the first token. Tokens are decoded together, not one by one, because several tokens may
+    form one character.
     """
 
     def __init__(self, tokenizer: Tokenizer, skip_special_tokens: bool, begin: int = 0) -> None:
@@ -67,16 +68,17 @@ class TextOffsets:
         self._begin = begin
 
     def next(self, token_id: int) -> int:
-        """Add a token and return its offset in characters, ``begin`` for the first one."""
+        """Add a token and return the offset, in characters, at which it begins."""
         offset = self._begin + len(self._stream.text)
         self._stream.push(token_id)
         return offset
 
 
 def _by_text(position: Mapping[int, Logprob]) -> dict[str, float]:
-    """Return logprobs by the text of their tokens.
+    """Return the logprobs of one position by the text of their tokens.
 
-    If several tokens have the same text, as single bytes of a character do, return that of the most likely token.
+    Several tokens may have the same text, for example tokens that are single bytes of a character. Then the text gets
+    the logprob of the most likely of these tokens.
     """
     texts: dict[str, float] = {}
     for entry in position.values():

@@ -1,8 +1,8 @@
 """The bodies of requests: OpenAI's fields, and those of vLLM that the engine supports.
 
 Types are strict: a string is not accepted for a number. A field of OpenAI or vLLM that this engine does not support is
-refused, unless its value has no effect (WITHOUT_EFFECT); an unknown field is always refused. So no field is silently
-ignored. If fields contradict each other, the error names the field to change.
+refused, unless it has a value that has no effect (WITHOUT_EFFECT). An unknown field is always refused. So no field is
+silently ignored. If two fields contradict each other, the error names the field to change.
 """
 
 from collections.abc import Mapping
@@ -47,7 +47,10 @@ def _same(given: object, neutral: object) -> bool:
 
 
 def check_prompt(value: object) -> object:
-    """Return ``value`` if it is a string, token ids, or a list of either; else raise ValueError with a sentence."""
+    """Return ``value`` if it is one prompt (a string or a list of token ids) or a list of prompts of the same kind.
+
+    Otherwise raise ValueError with a sentence.
+    """
     if isinstance(value, str):
         return value
     if isinstance(value, list):
@@ -67,7 +70,7 @@ def _are_tokens(items: list[Any]) -> bool:
 def check_stop(value: object) -> object:
     """Return ``value`` if it is None, a string or a list of strings; otherwise raise ValueError with a sentence.
 
-    The number of stop strings and their length are limited, because every token is followed by a search for them.
+    The number of stop strings and their lengths are limited, because the engine searches for them after every token.
     """
     stops = [value] if isinstance(value, str) else value
     if value is None:
@@ -80,9 +83,9 @@ def check_stop(value: object) -> object:
 
 
 def check_bias(value: object) -> object:
-    """Return ``logit_bias`` with its keys converted to integers: in a JSON object, keys are strings.
+    """Return ``value``, the field ``logit_bias``, with its keys converted to integers: in JSON, keys are strings.
 
-    Raises ValueError with a sentence if ``value`` is not an object with token ids as keys, each once.
+    Raises ValueError with a sentence if ``value`` is not an object whose keys are token ids.
     """
     if value is None:
         return value
@@ -92,7 +95,7 @@ def check_bias(value: object) -> object:
 
 
 def _is_token_id(key: object) -> bool:
-    """Whether a key is a token id, written in the one way that has no leading zero: "01" and "1" are the same token."""
+    """Return whether ``key`` is a token id without leading zeros. So no two keys of an object are the same token id."""
     text = str(key)
     return text.isascii() and text.isdecimal() and len(text) <= 18 and text == str(int(text))
 
@@ -182,19 +185,24 @@ class CommonRequest(Body):
     @model_validator(mode="after")
     def _one_structure(self) -> "CommonRequest":
         if self.structured_outputs is not None and self.structure_field == "response_format":
-            raise bad_request("structured_outputs and response_format exclude each other", "response_format")
+            raise bad_request(
+                "structured_outputs and response_format exclude each other: leave one out", "response_format"
+            )
         return self
 
     @property
     def structure(self) -> StructuredOutputsParams | None:
-        """Return the format that the answer must have; None if there is none. Raises StructuredOutputsError."""
+        """Return the format that the answer must have; None if any text is allowed.
+
+        Raises StructuredOutputsError if ``structured_outputs`` does not have exactly one format.
+        """
         if self.response_format is not None and self.structured_outputs is None:
             return self.response_format.params()
         return None if self.structured_outputs is None else self.structured_outputs.params()
 
     @property
     def structure_field(self) -> str:
-        """Return the name of the field with the format of the answer, for error messages."""
+        """Return the name of the field that prescribes the format of the answer, for error messages."""
         free = self.response_format is None or self.response_format.type == "text"
         return "structured_outputs" if free else "response_format"
 

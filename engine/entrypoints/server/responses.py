@@ -9,7 +9,7 @@ from pydantic import BaseModel, SerializerFunctionWrapHandler, model_serializer
 
 
 class Usage(BaseModel):
-    """Numbers of tokens, summed over all prompts and answers."""
+    """The numbers of tokens of a request, summed over all its prompts and answers."""
 
     prompt_tokens: int
     completion_tokens: int

@@ -37,7 +37,8 @@ class StartError(Exception):
 def run(settings: ServerSettings) -> int:
     """Serve until a signal, and return the exit status: 0, or 1 if the engine ended with an error.
 
-    Raises StartError and ConfigError.
+    Raises ConfigError if the configuration does not fit the model or the free memory, and StartError if the server
+    cannot start for another reason.
     """
     with bind(settings.host, settings.port) as listener:
         try:
@@ -58,7 +59,10 @@ def _one_line(error: Exception) -> str:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Return a bound socket that does not listen yet. Raises StartError."""
+    """Return a bound socket that does not listen yet.
+
+    Raises StartError if the host is unknown, or if the port cannot be bound, for example because it is in use.
+    """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)
@@ -74,7 +78,10 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def serve(engine: Engine, settings: ServerSettings, listener: socket.socket) -> int:
-    """Serve a built engine on a bound socket until a signal, and return the exit status."""
+    """Serve a built engine on a bound socket until a signal, and return the exit status as ``run`` does.
+
+    Raises StartError if the socket cannot listen, for example because another process listens on the port.
+    """
     try:
         listener.listen(BACKLOG)  # with SO_REUSEADDR two processes can bind, but only one can listen
     except OSError as error:
@@ -83,7 +90,10 @@ def serve(engine: Engine, settings: ServerSettings, listener: socket.socket) -> 
 
 
 def assembled(engine: Engine, settings: ServerSettings) -> tuple[ASGIApp, Service]:
-    """Return the application for an engine, with the administrative call if a token is set."""
+    """Return the ASGI application that serves ``engine``, and the state that its request handlers share.
+
+    If ``settings.admin_token`` is set, the application also answers ``POST /admin/limits`` (admin.py).
+    """
     metrics = Metrics()
     most = settings.engine.max_num_seqs + settings.max_queue
     llm = AsyncLLM(engine, max_unfinished=most, observers=[metrics])
@@ -142,7 +152,10 @@ def _handle_signals(server: uvicorn.Server, service: Service, drain_seconds: flo
 
 
 async def _drain(llm: AsyncLLM, seconds: float) -> None:
-    """Wait until all requests have ended, at most ``seconds``, then shut down. Unfinished requests get an error."""
+    """Wait at most ``seconds`` seconds until all requests have ended, then shut down ``llm``.
+
+    Requests that are still unfinished get an error.
+    """
     with suppress(TimeoutError, EngineDeadError, EngineStoppedError):
         await asyncio.wait_for(llm.idle(), seconds)
     await asyncio.to_thread(llm.shutdown)

@@ -36,7 +36,7 @@ def completion_params(body: CompletionRequest) -> SamplingParams:
     """Return the sampling parameters of a completion. ``max_tokens`` is 16 by default, as in OpenAI's API.
 
     As in vLLM, ``echo`` with ``logprobs`` also requests the logprobs of the prompt, and ``echo`` with ``max_tokens`` 0
-    generates one token, which the response leaves out. Raises SamplingParamsError.
+    generates one token, which the response leaves out. Raises SamplingParamsError if a parameter is invalid.
     """
     budget = DEFAULT_COMPLETION_TOKENS if body.max_tokens is None else body.max_tokens
     params = _params(body, 1 if body.echo_alone else budget, body.logprobs)
@@ -46,9 +46,9 @@ def completion_params(body: CompletionRequest) -> SamplingParams:
 
 
 def chat_params(body: ChatRequest) -> SamplingParams:
-    """Return the sampling parameters of a chat completion. By default, only the context limits ``max_tokens``.
+    """Return the sampling parameters of a chat completion. By default, only the context limits the number of tokens.
 
-    Raises SamplingParamsError.
+    Raises SamplingParamsError if a parameter is invalid.
     """
     field = budget_field(body)
     try:
@@ -58,7 +58,7 @@ def chat_params(body: ChatRequest) -> SamplingParams:
 
 
 def budget_field(body: ChatRequest) -> str:
-    """Return which field of a chat request sets ``max_tokens``: ``max_tokens`` or ``max_completion_tokens``."""
+    """Return which field of a chat request limits the number of tokens: ``max_tokens`` or ``max_completion_tokens``."""
     return "max_completion_tokens" if body.max_tokens is None else "max_tokens"
 
 

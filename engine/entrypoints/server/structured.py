@@ -1,6 +1,6 @@
 """The fields that prescribe the format of an answer: vLLM's ``structured_outputs`` and OpenAI's ``response_format``.
 
-This module checks only their types; engine/grammars.py compiles them.
+This module checks only the types of these fields; engine/grammars.py compiles the formats.
 """
 
 from typing import Annotated, Any, Literal

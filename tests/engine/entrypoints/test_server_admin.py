@@ -1,4 +1,4 @@
-"""The administrative call: access, changes, and refusals."""
+"""``POST /admin/limits``: access, changes, and refusals."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -59,7 +59,7 @@ def test_a_chat_takes_them_too(client: OpenAI) -> None:
         ({"golden_token_injector": '{"expected_token_ids": [1], "error_threshold": 0.1}'}, "error_threshold"),
         ({"golden_token_injector": {"expected_token_ids": [1]}}, "must be a JSON string"),
         ({"golden_token_injector": '{"expected_token_ids": [2048]}'}, "golden token id 2048 is outside the vocabulary"),
-        ({"others": "x"}, "only golden_token_injector is supported"),
+        ({"others": "x"}, "must be an object whose only key is golden_token_injector"),
     ],
 )
 def test_what_is_refused(client: OpenAI, arguments: dict[str, Any], says: str) -> None:

@@ -55,7 +55,7 @@ def content_digest(folder: Path) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """Return the hex SHA-256 of one file, cached as the docstring of this module describes.
+    """Return the hex SHA-256 of one file. The result is cached as described at the top of this file.
 
     Raises CheckpointError if the file cannot be read.
     """
@@ -77,7 +77,7 @@ def file_digest(path: Path) -> str:
 
 
 def hash_file(path: Path) -> str:
-    """Return the hex SHA-256 of one file. Raises OSError."""
+    """Return the hex SHA-256 of one file. Raises OSError if it cannot be read."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -21,10 +21,10 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 class Checkpoint:
     """A model in a local folder.
 
-    ``name`` is the name that the user gave. ``label`` is a short form of it for test ids, with letters, digits, ``.``,
-    ``_`` and ``-``. ``path`` is the folder. ``revision`` is the requested revision on the hub, or None. ``digest`` is
-    the hex SHA-256 of the files that determine outputs (configuration, tokenizer, weights); it does not depend on the
-    location of the folder.
+    ``name`` is the name that the user gave. ``label`` is a short name for test ids, which has only letters, digits,
+    ``.``, ``_`` and ``-``. ``path`` is the folder. ``revision`` is the requested revision on the hub, or None.
+    ``digest`` is the hex SHA-256 of the files that determine outputs (configuration, tokenizer, weights); it does not
+    depend on the location of the folder.
     """
 
     name: str
@@ -53,7 +53,7 @@ def resolve(name: str, revision: str | None = None) -> Checkpoint:
     if revision is not None and not revision.strip():
         raise CheckpointError(f"the revision of {name!r} is empty")
     if inline and revision is not None and inline != revision:
-        raise CheckpointError(f"{name!r} names one revision, but the given revision is {revision!r}")
+        raise CheckpointError(f"{name!r} names one revision, but the given revision is {revision!r}: give only one")
     revision = revision or inline or None
 
     if revision is not None and (plain in known.NAMES or _folder(plain) is not None):

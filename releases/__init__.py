@@ -1,4 +1,4 @@
-"""The releases of the plugins: their environments, the results that are kept of them, and docs/releases.md.
+"""Past releases of the Spyre plugins: their environments, the kept results of their runs, and docs/releases.md.
 
-``requirements/releases.txt`` has a line for each release. ``environments.py`` needs nothing but Python.
+``requirements/releases.txt`` has a line for each release. ``environments.py`` runs without any installed package.
 """

@@ -1,4 +1,4 @@
-"""Keep the results of a release, or print docs/releases.md.
+"""Store the results of a release in releases/results/, or print docs/releases.md.
 
 python -m releases keep sendnn-inference-2.1.0 reports/conformance-sendnn-inference-2.1.0.jsonl
 python -m releases page > docs/releases.md
@@ -15,12 +15,12 @@ from releases.page import render
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command. Return the exit status, 2 for results that can't be kept and a page that can't be rendered."""
+    """Run a command and return the exit status: 2 if the results cannot be stored or the page cannot be rendered."""
     parser = argparse.ArgumentParser(prog="python -m releases", description="results of the plugins' releases")
     commands = parser.add_subparsers(dest="command", required=True)
-    keep = commands.add_parser("keep", help="keep the results of a release, in place of those kept before")
-    keep.add_argument("name", help="such as vllm-spyre-1.4.3-chunked")
-    keep.add_argument("results", nargs="+", type=Path, help="results files of --cb-results")
+    keep = commands.add_parser("keep", help="store the results of a release, and replace those stored before")
+    keep.add_argument("name", help="name of the release, such as vllm-spyre-1.4.3-chunked")
+    keep.add_argument("results", nargs="+", type=Path, help="results files that --cb-results has written")
     commands.add_parser("page", help="print docs/releases.md")
     given = parser.parse_args(arguments)
     try:

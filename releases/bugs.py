@@ -1,4 +1,4 @@
-"""Read releases/bugs.yaml, the historical bugs of the plugins, and compare it with the kept results."""
+"""Read releases/bugs.yaml, the historical bugs of the plugins, and compare it with the kept results of releases."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,16 +12,17 @@ TABLE = Path(__file__).with_name("bugs.yaml")
 
 
 class BugsError(ValueError):
-    """The table says what the kept results do not show. The message is one sentence."""
+    """releases/bugs.yaml has an invalid entry, or the kept results contradict an entry. The message is one sentence."""
 
 
 @dataclass(frozen=True)
 class Bug:
-    """A bug of a plugin that a pull request mended.
+    """A bug of a plugin that a pull request fixed.
 
-    ``pull`` is its number. ``wrong`` says in a sentence what was wrong, ``mended`` the first release without the bug.
-    ``before`` and ``after`` name kept results with and without the bug, and ``cases`` the cases that fail in the first
-    and pass in the second. If there are none, ``unseen`` says why the bug can't be seen.
+    ``pull`` is the number of the pull request. ``wrong`` says in a sentence what was wrong. ``mended`` is the first
+    release without the bug. ``before`` and ``after`` are names of kept results with and without the bug, and ``cases``
+    are the ids of cases that fail in ``before`` and pass in ``after``. If no case shows the bug, ``cases`` is empty and
+    ``unseen`` says why.
     """
 
     pull: int
@@ -34,23 +35,38 @@ class Bug:
 
     @property
     def is_rebuilt(self) -> bool:
-        """Return whether the fault was put back into a release, because no release that can be installed has it."""
+        """Return whether ``before`` is a release into which the bug was put back.
+
+        This is done if no release that can be installed has the bug.
+        """
         return "+" in self.before
 
 
 def read_bugs(path: Path = TABLE) -> list[Bug]:
-    """Return the bugs in the order of the file. Raises BugsError for an entry that is neither caught nor explained."""
+    """Return the bugs in the order of the file.
+
+    Raises BugsError for an entry that has neither ``cases`` nor ``unseen``, or both.
+    """
     bugs = [Bug(**{**entry, "cases": tuple(entry.get("cases", ()))}) for entry in yaml.safe_load(path.read_text())]
     for bug in bugs:
         if bool(bug.cases) == bool(bug.unseen):
-            raise BugsError(f"{path.name}: pull {bug.pull} needs either cases or the reason why it is unseen")
+            raise BugsError(
+                f"{path.name}: pull {bug.pull} must have either cases that show the bug, "
+                "or unseen, the reason why no case shows it"
+            )
     return bugs
 
 
 def check(bug: Bug, kept: Mapping[str, Kept]) -> None:
-    """Check that each case of a bug failed before and passed after it was mended. Raises BugsError."""
+    """Check the cases of a bug in the kept results by name.
+
+    Raises BugsError unless each case failed in ``bug.before`` and passed in ``bug.after``.
+    """
     for case in bug.cases:
         for name, wanted in ((bug.before, "failed"), (bug.after, "passed")):
             found = kept[name].outcome(case) if name in kept else None
             if found != wanted:
-                raise BugsError(f"pull {bug.pull}: {case} is {found or 'not there'} in {name}, and not {wanted}")
+                raise BugsError(
+                    f"pull {bug.pull}: the outcome of {case} in the kept results {name} must be {wanted}, "
+                    f"but is {found or 'missing'}"
+                )

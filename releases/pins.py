@@ -10,15 +10,15 @@ TABLE = REQUIREMENTS / "releases.txt"
 
 
 class PinsError(ValueError):
-    """The table has a mistake, or has no line for a release. The message is one sentence."""
+    """requirements/releases.txt has an invalid line, or no line for a release. The message is one sentence."""
 
 
 @dataclass(frozen=True)
 class Release:
     """A release of a plugin, such as ``vllm-spyre`` 1.4.3.
 
-    ``pins`` are the packages of its line, as in ``pip install``. ``others_from`` is the name of the file in
-    ``requirements/`` that has all other packages.
+    ``pins`` are the packages in the line of the release, as arguments of ``pip install``. ``others_from`` is the name
+    of the file in ``requirements/`` that has all other packages of the environment.
     """
 
     plugin: str
@@ -28,17 +28,20 @@ class Release:
 
     @property
     def name(self) -> str:
-        """Return the release as it is written in the table and on the command line."""
+        """Return the name of the release in the table and on the command line, such as ``vllm-spyre==1.4.3``."""
         return f"{self.plugin}=={self.version}"
 
     def packages(self) -> list[str]:
-        """Return all packages of the environment but torch: those of the file, replaced by those of the line."""
+        """Return all packages of the environment except torch, as arguments of ``pip install``.
+
+        These are ``pins``, and the packages in the file ``others_from`` that are neither in ``pins`` nor plugins.
+        """
         own = {_package(pin) for pin in self.pins} | {"vllm-spyre", "sendnn-inference"}
         return [*self.pins, *(pin for pin in _lines(REQUIREMENTS / self.others_from) if _package(pin) not in own)]
 
 
 def read_table(table: Path = TABLE) -> dict[str, Release]:
-    """Return the releases by their names, in the order of the table. Raises PinsError for any other line."""
+    """Return the releases by name, in the order of the table. Raises PinsError if a line is not a release."""
     found: dict[str, Release] = {}
     for number, line in enumerate(table.read_text(encoding="utf-8").splitlines(), 1):
         words = line.partition("#")[0].split()

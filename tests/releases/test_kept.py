@@ -80,16 +80,20 @@ def test_a_case_that_did_not_fail_before_is_an_error() -> None:
         for name, outcome in (("old", "failed"), ("new", "passed"))
     }
     check(Bug(1, "wrong", "new", "old", "new", ("s/a",)), kept)
-    with pytest.raises(BugsError, match="pull 1: s/a is passed in new, and not failed"):
+    with pytest.raises(
+        BugsError, match="pull 1: the outcome of s/a in the kept results new must be failed, but is passed"
+    ):
         check(Bug(1, "wrong", "new", "new", "new", ("s/a",)), kept)
-    with pytest.raises(BugsError, match="pull 1: s/b is not there in old, and not failed"):
+    with pytest.raises(
+        BugsError, match="pull 1: the outcome of s/b in the kept results old must be failed, but is missing"
+    ):
         check(Bug(1, "wrong", "new", "old", "new", ("s/b",)), kept)
 
 
 def test_a_bug_needs_cases_or_a_reason(tmp_path: Path) -> None:
     table = tmp_path / "bugs.yaml"
     table.write_text("- {pull: 1, wrong: w, mended: m}\n", encoding="utf-8")
-    with pytest.raises(BugsError, match="pull 1 needs either cases or the reason"):
+    with pytest.raises(BugsError, match="pull 1 must have either cases that show the bug, or unseen"):
         read_bugs(table)
 
 

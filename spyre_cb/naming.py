@@ -51,7 +51,7 @@ named_key = pytest.StashKey[Named]()
 
 
 def named_by(config: pytest.Config) -> Named | None:
-    """Return the paths from which a session takes its suites, None if the session has no suites.
+    """Return the paths from which a session takes its suites, or None if the session has no suites.
 
     Folders that pytest searches by default, such as ``testpaths``, count only if an option ``--cb-…`` is given. In
     xdist's workers, the result is that of the controller, because the command line of a worker always has paths.
@@ -103,7 +103,7 @@ def _ignores(config: pytest.Config) -> Callable[[Path], bool]:
 
 
 def _reaches(configured: Path, paths: Sequence[Path]) -> bool:
-    """Return whether pytest collects the configured folder, or a part of it, when it collects ``paths``."""
+    """Return whether pytest collects the folder ``configured``, or a part of it, when it collects ``paths``."""
     return configured.exists() and any(
         path.is_relative_to(configured) or configured.is_relative_to(path) for path in paths
     )

@@ -24,9 +24,10 @@ CASE_SECONDS = 300.0
 class Option:
     """An option of the harness.
 
-    ``choices`` returns the allowed values, and ``type`` converts a value. Both are called only if the option is given.
-    A ``flag`` takes no value. A ``repeated`` option can be given more than once. ``default`` must not be a string if
-    ``choices`` or ``type`` import modules, because argparse calls ``type`` for a default that is a string.
+    ``group`` is the heading of the option in ``pytest --help``. ``choices`` is a function that returns the allowed
+    values, and ``type`` is one that converts a value. Both are called only if the option is given. A ``flag`` takes no
+    value. A ``repeated`` option can be given more than once. ``default`` must not be a string if ``choices`` or
+    ``type`` import modules, because argparse calls ``type`` for a default that is a string.
     """
 
     name: str
@@ -39,7 +40,7 @@ class Option:
     flag: bool = False
     repeated: bool = False
     former_name: str | None = None
-    """The name of the option in earlier versions, without ``--``, None if only the prefix ``cb-`` was added since."""
+    """The name of the option in earlier versions, without ``--``. None means that it was ``name``."""
 
     @property
     def in_pytest(self) -> str:
@@ -55,7 +56,10 @@ class Option:
         return f"cb_{self.name.replace('-', '_')}"
 
     def parsed(self, text: str) -> Any:
-        """Convert the text of a value, and return the value. Raises argparse.ArgumentTypeError."""
+        """Convert ``text``, a value on the command line, with ``type``.
+
+        Raises argparse.ArgumentTypeError if ``text`` is not in ``choices``, or if it cannot be converted.
+        """
         if self.choices is not None and text not in (known := self.choices()):
             raise argparse.ArgumentTypeError(f"invalid choice: {text!r} (choose from {', '.join(known)})")
         try:
@@ -64,9 +68,9 @@ class Option:
             raise argparse.ArgumentTypeError(str(error)) from error
 
     def add_to(self, add: Callable[..., Any], name: str, type_: Callable[[str], Any]) -> None:
-        """Add the option to a parser with ``add``.
+        """Add the option to a parser with ``add``, which is argparse's ``add_argument`` or pytest's ``addoption``.
 
-        ``add`` is argparse's ``add_argument`` or pytest's ``addoption``, which has the same arguments.
+        ``name`` is the option as users type it, such as ``--cb-driver``. ``type_`` is a function that converts a value.
         """
         if self.flag:
             add(name, dest=self.dest, action="store_true", default=self.default, help=self.help)
@@ -92,12 +96,12 @@ def _whole(text: str) -> int:
 
 def _retries(text: str) -> int:
     if not (text.isascii() and text.isdecimal()):
-        raise argparse.ArgumentTypeError(f"must be a whole number of repetitions, not {text!r}")
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 0, not {text!r}")
     return int(text)
 
 
 def _seconds(text: str) -> float:
-    """Convert a number of seconds, which must be at least 0. Raises argparse.ArgumentTypeError."""
+    """Convert a number of seconds. Raises argparse.ArgumentTypeError unless it is finite and at least 0."""
     try:
         value = float(text)
     except ValueError:
@@ -180,7 +184,13 @@ OPTIONS = (
         metavar="FILE",
         type=Path,
     ),
-    Option("max-tests", CHECKS, "let a suite expand to up to N tests", metavar="N", type=_whole),
+    Option(
+        "max-tests",
+        CHECKS,
+        "maximum number of tests of a suite, instead of its own max_tests",
+        metavar="N",
+        type=_whole,
+    ),
     Option(
         "isolation",
         PROCESSES,
@@ -209,8 +219,8 @@ OPTIONS = (
     Option(
         "shard",
         PROCESSES,
-        "run only part I of N parts of the tests (all parts take about the same time); auto: take I and N from the job "
-        "scheduler",
+        "divide the tests into N shards, which take about the same time, and run only shard I; auto: take I and N from "
+        "the job scheduler",
         metavar="I/N",
         type=lambda text: _of("harness.pytest_plugin.shards", "shard")(text),
     ),
@@ -225,7 +235,7 @@ OPTIONS = (
     Option(
         "retries",
         PROCESSES,
-        "run a failed case again, up to N times; if it passes then, it is flaky, and the run fails",
+        "run a failed case again, up to N times; a case that then passes is reported as flaky, and the run fails",
         metavar="N",
         type=_retries,
         default=0,

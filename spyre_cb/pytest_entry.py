@@ -45,7 +45,10 @@ def pytest_load_initial_conftests(
 
 
 def _may_be_ours(config: pytest.Config, typed: list[str], paths: list[str]) -> bool:
-    """Return whether the command line, which is not parsed yet, seems to be a command line for suites of spyre-cb."""
+    """Return whether the command line seems to be one for suites of spyre-cb. It is not completely parsed yet.
+
+    ``typed`` has the arguments without their values, ``paths`` the files and folders among them.
+    """
     if config.getini(INI_NAME) or any(name == option.in_pytest for name in typed for option in OPTIONS):
         return True
     named = [config.invocation_params.dir / path.partition("::")[0] for path in paths]
@@ -58,7 +61,7 @@ def _is_hidden(path: Path) -> bool:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """Return the number of workers for ``-n auto``, None to let xdist decide. Called before pytest_configure."""
+    """Return the number of workers for ``-n auto``, or None to let xdist decide. Called before pytest_configure."""
     isolated = config.option.cb_isolation or getattr(config.option, "forked", False)
     if not isolated or named_by(config) is None:
         return None

@@ -134,7 +134,7 @@ def test_other_peoples_options_stay_theirs(folder: Path) -> None:
         ("--cb-driver=none", "argument --cb-driver: invalid choice: 'none' (choose from reference, simulation, vllm"),
         ("--cb-policy=none", "argument --cb-policy: invalid choice: 'none' (choose from "),
         ("--cb-max-tests=-1", "argument --cb-max-tests: must be a whole number of at least 0, not '-1'"),
-        ("--cb-retries=x", "argument --cb-retries: must be a whole number of repetitions, not 'x'"),
+        ("--cb-retries=x", "argument --cb-retries: must be a whole number of at least 0, not 'x'"),
     ],
 )
 def test_a_wrong_value_is_one_sentence(arguments: str, says: str, folder: Path) -> None:

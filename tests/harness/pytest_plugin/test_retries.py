@@ -85,7 +85,7 @@ def test_a_known_failure_is_not_tried_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["--cb-retries=-1"], "argument --cb-retries: must be a whole number of repetitions, not '-1'"),
+        (["--cb-retries=-1"], "argument --cb-retries: must be a whole number of at least 0, not '-1'"),
         (["--cb-allow-flaky"], "--cb-allow-flaky needs --cb-retries: without retries no test is flaky"),
     ],
 )

@@ -41,7 +41,10 @@ def equal(count: int, vocabulary: int) -> list[Work]:
 
 
 class Both:
-    """A model in the engine ("ours") and in Hugging Face ("theirs"), and the tokens of the last run of each."""
+    """A model that is loaded by the engine ("ours") and by Hugging Face ("theirs").
+
+    ``tokens`` has the tokens of all requests in the last run of each, under these two names.
+    """
 
     def __init__(self, name: str) -> None:
         import transformers

@@ -39,14 +39,17 @@ class Pod:
         return self.start + self.cases * self.case
 
     def after(self, elapsed: float, *, resumes: bool) -> "Pod":
-        """Return the pod that is started again after this one was lost."""
+        """Return the pod that replaces this one after it was lost ``elapsed`` seconds after its start.
+
+        With ``resumes``, the new pod runs only the cases that this one has not finished; otherwise it runs all cases.
+        """
         done = min(self.cases, max(0, int((elapsed - self.start) / self.case))) if resumes else 0
         return replace(self, cases=self.cases - done)
 
 
 @dataclass
 class Node:
-    """A node with cards, and its pods, each with its begin in seconds."""
+    """A node with ``cards`` cards. ``pods`` has its pods by number, each with the second at which the pod started."""
 
     cards: int
     up: bool = True
@@ -60,15 +63,16 @@ class Node:
 
 
 def nodes_of(cards: int) -> list[Node]:
-    """Return nodes with this number of cards together."""
+    """Return nodes that together have ``cards`` cards."""
     whole, rest = divmod(cards, CARDS_A_NODE)
     return [Node(CARDS_A_NODE) for _ in range(whole)] + ([Node(rest)] if rest else [])
 
 
 def night(pods: Sequence[Pod], cards: int, losses: Sequence[float], chosen: random.Random, *, resumes: bool) -> float:
-    """Return how many seconds the pods take on nodes with ``cards`` cards together.
+    """Return how many seconds the pods take on nodes that together have ``cards`` cards.
 
-    At each time of ``losses`` a node that ``chosen`` selects is lost.
+    At each of the times ``losses``, in seconds, a node that ``chosen`` selects at random is lost. ``resumes`` is as in
+    ``Pod.after``.
     """
     nodes, waiting, count, now = nodes_of(cards), list(pods), 0, 0.0
     events: list[tuple[float, int, str, Node | None]] = []
@@ -120,8 +124,9 @@ def pods_of(durations: Nightly) -> list[Pod]:
 def model(pods: Sequence[Pod], cards: int, lost: int) -> float:
     """Return the seconds of a night by the cost model of docs/scaling.md.
 
-    To the duration without losses it adds the card-seconds that the lost nodes were down or started engines again, over
-    all cards, and one start of an engine, because a pod that ends last may have been lost.
+    The model starts from the duration without lost nodes. It adds the card-seconds in which lost nodes were down or
+    started engines again, divided by the number of cards. It also adds one start of an engine, because the pod that
+    ends last may have been lost.
     """
     undisturbed = simulate([Job(pod.cards, pod.seconds) for pod in pods], cards).wall
     work = [pod.cards * pod.seconds for pod in pods]
@@ -132,7 +137,10 @@ def model(pods: Sequence[Pod], cards: int, lost: int) -> float:
 
 
 def rows(durations: Nightly) -> Iterator[tuple[int, int, float, float, float]]:
-    """Yield cards, lost nodes, and the hours of the night: by the model, simulated, and without ``--cb-resume``."""
+    """Yield the number of cards, the number of lost nodes, and three durations of the night in hours.
+
+    They are the duration by the cost model, the simulated one with ``--cb-resume``, and the simulated one without it.
+    """
     pods = pods_of(durations)
     for cards in CARDS:
         span = simulate([Job(pod.cards, pod.seconds) for pod in pods], cards).wall

@@ -54,7 +54,7 @@ def measured(repeat: int) -> list[Metric]:
 
 
 def _python(code: str) -> None:
-    """Run a Python process that may write bytecode. Raises CalledProcessError."""
+    """Run ``code`` in a Python process that may write bytecode. Raises CalledProcessError if the process fails."""
     environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environ, check=True)
 

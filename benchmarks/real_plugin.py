@@ -6,8 +6,8 @@
 The script measures three things. First, the wall time of twelve scheduler-step scenarios from the plugin's own tests,
 with outputs checked, in one process and with --forked. Second, tokens per second for 16 requests of 64 prompt tokens
 and 64 new tokens at batch 4; both engines have the same model and must generate the same tokens. Third, the time of a
-simulated step of the reference engine and of a step of the plugin's engine: the suites can check a schedule with the
-former, the plugin's tests need the latter.
+step with which a schedule can be checked: in the suites this is a simulated step of the reference engine, in the
+plugin's tests a step of the plugin's engine.
 
 With ``--plugin-tests``, a checkout of vllm-spyre 1.6.1, the plugin runs its own test file for the twelve scenarios.
 Without that option, the plugin runs our twelve cases with ``--cb-driver vllm``, which starts fewer engines.
@@ -63,7 +63,10 @@ UNUSED_IMPORT = "class SentenceTransformer: ...\nclass util: ...\n"
 
 
 def run_to_verdict(command: list[str], folder: Path, more: dict[str, str]) -> None:
-    """Run pytest. Raises SystemExit with the end of the output if a test fails or the number of tests is not twelve."""
+    """Run ``command``, a run of pytest, in ``folder`` with the additional environment variables ``more``.
+
+    Raises SystemExit with the end of the output if a test fails, or if the number of tests is not twelve.
+    """
     done = subprocess.run(command, cwd=folder, env=os.environ | more, capture_output=True, text=True, check=False)
     if done.returncode or "12 passed" not in done.stdout:
         raise SystemExit(f"{' '.join(command)}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
@@ -149,7 +152,7 @@ class Side:
 
 
 def simulation() -> Callable[[], int]:
-    """Return a function that runs the workload with ``--cb-simulate``, records every row, and returns the steps."""
+    """Return a function that runs the workload as with ``--cb-simulate``, and returns the number of steps."""
     from harness.drivers.reference import SimulationDriver
     from harness.runs.runner import run_workload
     from harness.schedulers.continuous.planned import PlannedRequest

@@ -65,7 +65,10 @@ class Nightly(BaseModel):
 
 
 def jobs(night: Nightly, slot: str, shards: int, reuse: bool) -> list[Job]:
-    """Return every shard of every setup that runs on this kind of slot."""
+    """Return a job for every shard of every setup that runs on ``slot``: ``core`` or ``card``.
+
+    ``shards`` is the number of shards of a setup. With ``reuse``, a shard starts its engine once, else once per case.
+    """
     made = []
     for part in night.backends.values():
         if part.slot != slot:
@@ -80,7 +83,7 @@ def jobs(night: Nightly, slot: str, shards: int, reuse: bool) -> list[Job]:
 
 
 def rows(night: Nightly) -> list[dict[str, object]]:
-    """Return a row for each kind and number of slots and each policy."""
+    """Return a row of the table for each number of cores or cards and each policy."""
     out: list[dict[str, object]] = []
     for slot, counts in (("core", (night.slots.core,)), ("card", night.slots.card)):
         for count in counts:
@@ -95,7 +98,7 @@ def rows(night: Nightly) -> list[dict[str, object]]:
 
 
 def read(file: Path) -> Nightly:
-    """Read the durations. Raises SystemExit with a sentence."""
+    """Read the durations. Raises SystemExit with one sentence if the file cannot be read or is invalid."""
     try:
         return Nightly.model_validate(yaml.safe_load(file.read_text(encoding="utf-8")))
     except OSError as error:

@@ -15,8 +15,8 @@ class Job(NamedTuple):
 class Outcome(NamedTuple):
     """The result of a simulation.
 
-    ``wall`` is its duration in seconds. ``busy`` is the sum over all slots of the seconds in which they run a job, at
-    most ``slots`` x ``wall``.
+    ``wall`` is the simulated duration of all jobs in seconds. ``busy`` is the sum over all slots of the seconds in
+    which they run a job, at most ``slots`` x ``wall``.
     """
 
     wall: float

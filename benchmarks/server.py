@@ -46,7 +46,7 @@ class Server:
         return self.process.wait(WAIT)
 
     def megabytes(self) -> float:
-        """Return the resident memory of the server."""
+        """Return the resident memory of the server in MiB."""
         assert self.process is not None
         status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii")
         return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS")) / 1024

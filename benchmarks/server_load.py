@@ -40,7 +40,11 @@ class ClientRequest:
 
 @dataclass
 class Part:
-    """The results of one part of the run. Times are in seconds."""
+    """The results of one part of the test. Times are in seconds.
+
+    ``wrong`` counts wrong answers by what was wrong. ``left_early`` counts clients that disconnected on purpose.
+    ``held_at_end`` has the metrics in HELD after all clients have left; all of them must be 0.
+    """
 
     name: str
     requests: int = 0
@@ -82,7 +86,7 @@ async def alone(client: httpx.AsyncClient, request: ClientRequest) -> tuple[int,
 
 
 async def streamed(client: httpx.AsyncClient, request: ClientRequest, wanted: tuple[int, ...], part: Part) -> None:
-    """Read one stream to its end and check it."""
+    """Read the stream of a request to its end, compare the tokens with ``wanted``, and count the result in ``part``."""
     part.requests += 1
     began, times, token_ids, ids, done = time.perf_counter(), [], [], set(), 0
     async with client.stream("POST", "/v1/completions", json=body(request, stream=True)) as answer:

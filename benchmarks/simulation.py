@@ -4,8 +4,8 @@
 
 The same workload is run in several variants, which alternate: the engine core with a record per step; the harness
 (driver, observations, step table), as with ``--cb-simulate``; the checks of a case (comparison with an expected table,
-invariants); and the scheduler model with which ``spyre-cb search`` compares. Results are medians. Each is also given as
-a multiple of the engine core's time.
+invariants); and the scheduler model, the independent implementation of the scheduling rules with which ``spyre-cb
+search`` compares engines. Results are medians. Each is also given as a multiple of the engine core's time.
 """
 
 import random

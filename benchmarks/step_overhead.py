@@ -33,7 +33,7 @@ class TimedForward:
 
 
 def steps(core: Any, forward: TimedForward, count: int, logprobs: int | None) -> list[tuple[float, float]]:
-    """Return the seconds of each decode of a full batch, and of its forward."""
+    """Return, for each decode of a full batch, the seconds of the step and the seconds of the forward in that step."""
     from engine.config import Limits
     from engine.request import Request, SamplingParams
     from engine.scheduling.plan import Decode

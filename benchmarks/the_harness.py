@@ -54,7 +54,7 @@ def write_suites(folder: Path) -> None:
 
 
 def python(*arguments: object) -> None:
-    """Run a Python process and discard its output. Raises CalledProcessError."""
+    """Run a Python process and discard its output. Raises CalledProcessError if the process fails."""
     environ = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     subprocess.run([sys.executable, *map(str, arguments)], cwd=ROOT, env=environ, check=True, stdout=subprocess.DEVNULL)
 
@@ -64,13 +64,16 @@ def pytest(*arguments: object) -> None:
 
 
 def peak_megabytes(run: Callable[[], None]) -> float:
-    """Return the peak memory of the largest process so far; measure smaller processes first."""
+    """Call ``run``, which runs a process, and return the peak memory in MiB of the largest process so far.
+
+    So smaller processes must be measured first.
+    """
     run()
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
 
 
 def made_many(results: Path, tests: int) -> Path:
-    """Return the results of a run multiplied to ``tests`` tests."""
+    """Write a results file of ``tests`` tests, which repeats the tests of the file ``results``, and return its path."""
     first, *records, last = results.read_text(encoding="utf-8").splitlines()
     tests_of_run = [json.loads(record) for record in records]
     file = results.with_name("many.jsonl")

@@ -50,9 +50,9 @@ class Command:
 
 
 def made(target: str) -> Callable[[Path], Sequence[str]]:
-    """Return a function that returns, for a checkout, the command that makes ``target`` with the checkout's Makefile.
+    """Return a function that returns the command ``make TARGET`` for a checkout.
 
-    The command uses the checkout's ``.venv``, which must exist.
+    The command uses the ``.venv`` of the checkout, which must exist.
     """
 
     def words(folder: Path) -> Sequence[str]:
@@ -62,7 +62,7 @@ def made(target: str) -> Callable[[Path], Sequence[str]]:
 
 
 def tested(*words: str) -> Callable[[Path], Sequence[str]]:
-    """Return a command of pytest in the checkout's environment."""
+    """Return a function that returns, for a checkout, the command that runs pytest with ``words`` in its ``.venv``."""
     return lambda folder: [str(folder / ".venv" / "bin" / "python"), *PYTEST, *words]
 
 
@@ -76,9 +76,9 @@ COMMANDS: Mapping[str, Command] = {
 
 
 def run(words: Sequence[str], checkout: Path, without: Collection[str] = ()) -> Taken:
-    """Run a command without some tests, given by beginnings of their ids.
+    """Run a command in a checkout, without the tests whose ids begin with one of ``without``.
 
-    Raises SystemExit with the last lines of the command if it fails.
+    Raises SystemExit with the last lines of output if the command fails.
     """
     before, began = _cpu(), time.perf_counter()
     with tempfile.TemporaryFile() as output:
@@ -132,9 +132,10 @@ def tests_of(checkout: Path) -> list[str]:
 
 
 def beginnings_of_new(before: Collection[str], now: Collection[str]) -> Iterator[str]:
-    """Yield the beginnings of the ids of all tests that are only in ``now``, as pytest's ``--deselect`` takes them.
+    """Yield beginnings of test ids, for pytest's ``--deselect``, that select the tests that are only in ``now``.
 
-    A file or case with new tests only is one beginning, so that all of them fit into an environment variable.
+    If all tests of a file or of a case are new, one beginning selects all of them. Otherwise the beginnings would not
+    fit into an environment variable.
     """
     known = {begin for each in before for begin in (each, *_parents(each))}
     seen = set()
@@ -147,7 +148,7 @@ def beginnings_of_new(before: Collection[str], now: Collection[str]) -> Iterator
 
 
 def _parents(test: str) -> tuple[str, str]:
-    """Return the beginnings of a test's id that stand for its file and for its case."""
+    """Return the beginnings of a test id that select all tests of the same file, and all tests of the same case."""
     return f"{test.partition('::')[0]}::", f"{test.partition('[')[0]}["
 
 

@@ -185,7 +185,7 @@ class SequenceState:
             self.finish_reason = FinishReason.STOP
         elif token_id in self._ending_token_ids:
             self.finish_reason, self.stop_reason = FinishReason.STOP, token_id
-        elif found is not None:
+        elif found is not None and len(self.tokens) > self.params.min_tokens:
             self.finish_reason = FinishReason.STOP
             self._stop_at, self.stop_reason = found
 

@@ -87,7 +87,7 @@ def ended_text(reference: Reference, request: RequestSpec, vocabulary: Vocabular
         return shown(ids)
     if ids[-1] in _ending(request, vocabulary):
         return shown(ids if request.include_stop_str_in_output else ids[:-1])
-    found = [(at, stop) for stop in request.stop if (at := _completed_at(stop, ids, shown)) >= 0]
+    found = [(at, stop) for stop in _stops_at(request, len(ids)) if (at := _completed_at(stop, ids, shown)) >= 0]
     if not found:
         return shown(ids)
     at, stop = min(found)
@@ -117,9 +117,17 @@ def end_of(token_ids: Sequence[int], request: RequestSpec, vocabulary: Vocabular
     shown = _shown(request, vocabulary)
     for count in range(max(1, request.min_tokens), len(token_ids) + 1):
         ids = tuple(token_ids[:count])
-        if ids[-1] in ending or any(_completed_at(stop, ids, shown) >= 0 for stop in request.stop):
+        if ids[-1] in ending or any(_completed_at(stop, ids, shown) >= 0 for stop in _stops_at(request, count)):
             return count
     return None
+
+
+def _stops_at(request: RequestSpec, count: int) -> tuple[str, ...]:
+    """Return the stop strings that end the request if its token number ``count`` completes them.
+
+    Like the end-of-sequence token, they end it only after ``min_tokens`` other tokens.
+    """
+    return request.stop if count > request.min_tokens else ()
 
 
 def _ending(request: RequestSpec, vocabulary: Vocabulary) -> set[int]:

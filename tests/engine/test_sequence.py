@@ -66,7 +66,8 @@ ENDS: dict[str, tuple[str, dict[str, Any], Outcome]] = {
     "a stop string with the last token": ("abc", {"stop": "bc", "max_tokens": 3}, (3, STOP, "bc", "a")),
     "a stop string before min_tokens": ("abcabcabc", {"stop": "b", "min_tokens": 4}, (5, STOP, "b", "abca")),
     "one before min_tokens, kept": ("abcabcabc", {"stop": "b", "min_tokens": 4, **KEEP}, (5, STOP, "b", "abcab")),
-    "a stop string that ends at min_tokens": ("abcabc", {"stop": "bc", "min_tokens": 3}, (3, STOP, "bc", "a")),
+    "a stop string that ends at min_tokens": ("abcabc", {"stop": "bc", "min_tokens": 3}, (6, STOP, "bc", "abca")),
+    "a stop string that ends after min_tokens": ("abcabc", {"stop": "bc", "min_tokens": 2}, (3, STOP, "bc", "a")),
 }
 
 

@@ -143,7 +143,8 @@ def test_text_with_and_without_special_tokens(more: dict[str, Any], text: str) -
 
 
 def test_stop_strings_and_min_tokens() -> None:
-    assert text_to_the_end(spec(min_tokens=3, stop=("bc",))) == "abc"
+    assert text_to_the_end(spec(min_tokens=2, stop=("bc",))) == "abc"
+    assert text_to_the_end(spec(min_tokens=3, stop=("bc",))) == "abcdefgh"
     assert text_to_the_end(spec(min_tokens=4, stop=("de",))) == "abcde"
     assert text_to_the_end(spec(min_tokens=4, stop=("bc",))) == "abcdefgh"
     assert text_to_the_end(spec(min_tokens=4, stop=("b", "f"))) == "abcdef"

@@ -200,6 +200,19 @@ def find_a_stop_string_of_the_token_before_again(patch: pytest.MonkeyPatch) -> N
     patch.setattr(SequenceState, "_stop_string", found)
 
 
+@end_mutation("a-stop-string-ends-one-token-before-min-tokens", "the engine generated 7 tokens, Hugging Face 12")
+def let_a_stop_string_end_a_request_at_min_tokens(patch: pytest.MonkeyPatch) -> None:
+    look = SequenceState._look_for_a_stop
+
+    def early(self: SequenceState, token_id: int) -> None:
+        with pytest.MonkeyPatch.context() as inner:
+            if self.params.stop and self.params.min_tokens == len(self.tokens):
+                inner.setattr(self, "params", replace(self.params, min_tokens=0))
+            look(self, token_id)
+
+    patch.setattr(SequenceState, "_look_for_a_stop", early)
+
+
 @end_mutation("a-static-batch-is-aborted-and-the-next-starts", "no request ran, although running was none")
 def let_a_static_batch_outlive_the_abort_of_its_requests(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(StaticScheduler, "abort", ContinuousScheduler.abort)

@@ -52,6 +52,16 @@ def model_runner(core: Any) -> Any:
     return core.model_executor.driver_worker.worker.model_runner
 
 
+def forget_bad_words(runner: Any) -> None:
+    """Remove the bad words of earlier requests from the batch in which the plugins compute prefills.
+
+    The plugins never remove them, so that they apply to later prefills. The case that tests this fails, but the cases
+    after it must not.
+    """
+    if hasattr(runner, "prefill_batch"):
+        runner.prefill_batch.bad_words_token_ids.clear()
+
+
 def names(requests: Any) -> tuple[str, ...]:
     """Return the ids of vLLM's Request objects, in order."""
     return tuple(request.request_id for request in requests)

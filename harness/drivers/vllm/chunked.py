@@ -13,6 +13,7 @@ from harness.drivers.vllm.adapter import (
     IDLE,
     Decision,
     Seen,
+    forget_bad_words,
     held_blocks,
     leave_out_the_model,
     model_runner,
@@ -161,6 +162,7 @@ def tighten(core: Any, limits: SchedulingLimits, setup: EngineSetup) -> None:  #
     scheduler.max_batch_tkv_limit = type(current_platform)._max_batch_tkv_limit = limits.max_batch_tkv_limit
     scheduler.kv_cache_config.num_blocks = blocks + 1
     forget(scheduler)
+    forget_bad_words(model_runner(core))
     create_again(
         scheduler.kv_cache_manager,
         {

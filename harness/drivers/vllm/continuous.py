@@ -12,6 +12,7 @@ from harness.drivers.vllm.adapter import (
     IDLE,
     Decision,
     Seen,
+    forget_bad_words,
     held_blocks,
     leave_out_the_model,
     model_runner,
@@ -131,3 +132,4 @@ def set_limits(core: Any, limits: SchedulingLimits) -> None:
     scheduler.tkv = 0
     runner._set_blocks(num_blocks=blocks if has_own_pool(runner) else blocks + 1)
     scheduler.n_free_blocks = runner.n_blocks
+    forget_bad_words(runner)

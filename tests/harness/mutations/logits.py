@@ -145,6 +145,19 @@ def forbid_bad_words_of_one_token_only(patch: pytest.MonkeyPatch) -> None:
     )
 
 
+@output_mutation("bad-words-end-with-their-request", "Hugging Face says")
+def keep_bad_words_for_the_requests_that_follow(patch: pytest.MonkeyPatch) -> None:
+    """The mistake of a batch for prefills, all of which is cleared before each prefill but the bad words."""
+    completing, kept = processors.completing, list[tuple[int, ...]]()
+
+    def stale(words: Sequence[tuple[int, ...]], generated: Sequence[int]) -> set[int]:
+        kept[:] = words or kept
+        return completing(kept, generated)
+
+    patch.setattr(processors, "completing", stale)
+    patch.setattr(processors, "_changes_now", lambda sequence: True)
+
+
 @output_mutation("states-stay-with-their-requests-as-others-come-and-go", "Hugging Face says")
 def process_each_row_by_its_neighbours_parameters(patch: pytest.MonkeyPatch) -> None:
     process_rows_as(patch, lambda sequences: [*sequences[1:], *sequences[:1]])

@@ -22,6 +22,7 @@ from harness.drivers.vllm.adapter import (
 )
 from harness.drivers.vllm.api import create_again
 from harness.drivers.vllm.chunked_rules import Rules, rules_of
+from harness.drivers.vllm.requests import STRUCTURED_BY
 from harness.drivers.vllm.versions import version_of
 from harness.types import ChunkingSetup, EngineSetup, SchedulingLimits
 
@@ -95,7 +96,15 @@ def shape(setup: EngineSetup) -> EngineSetup:
 
 
 def engine_arguments(setup: EngineSetup) -> dict[str, Any]:
-    """Return the arguments of vLLM's LLM for this plugin. The chunk size is passed as ``max_num_batched_tokens``."""
+    """Return the arguments of vLLM's LLM for this plugin.
+
+    Requests name the library for structured outputs (``requests.py``), and vLLM accepts only that of its configuration.
+    """
+    return {**chunking_arguments(setup), "structured_outputs_config": {"backend": STRUCTURED_BY}}
+
+
+def chunking_arguments(setup: EngineSetup) -> dict[str, Any]:
+    """Return the arguments of vLLM's LLM for chunked prefill. The chunk size is ``max_num_batched_tokens``."""
     chunking = options_of(setup)
     return {
         "enable_prefix_caching": chunking.enable_prefix_caching,

@@ -16,8 +16,8 @@ from harness.drivers.vllm.adapter import (
     without_card,
 )
 from harness.drivers.vllm.chunked import (
+    chunking_arguments,
     decision,
-    engine_arguments,
     forget,
     observed_tkv,
     options_of,
@@ -73,6 +73,11 @@ def unavailable(setup: EngineSetup) -> str | None:
     if options_of(setup).long_output_priority:
         return f"long_output_priority has no effect: vllm-spyre {installed} never pauses requests"
     return without_card(setup)
+
+
+def engine_arguments(setup: EngineSetup) -> dict[str, Any]:
+    """Return the arguments of vLLM's LLM for this plugin, which has no structured outputs."""
+    return chunking_arguments(setup)
 
 
 def engine_environment(setup: EngineSetup) -> dict[str, str]:

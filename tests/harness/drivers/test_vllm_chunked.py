@@ -93,7 +93,11 @@ def test_requests_bring_no_end_of_text_of_their_own(session: VllmSession) -> Non
 def test_options_of_the_scheduler_are_set_where_the_plugin_reads_them() -> None:
     chunking = ChunkingSetup(256, enable_prefix_caching=False, interleave=False, long_output_priority=True)
     setup = replace(SETUP, options=chunking)
-    assert engine_arguments(setup) == {"enable_prefix_caching": False, "max_num_batched_tokens": 256}
+    assert engine_arguments(setup) == {
+        "enable_prefix_caching": False,
+        "max_num_batched_tokens": 256,
+        "structured_outputs_config": {"backend": "guidance"},
+    }
     assert engine_environment(setup) == {
         "SENDNN_INFERENCE_CP_INTERLEAVE_STEPS": "0",
         "SENDNN_INFERENCE_LONG_OUT_PRIO": "1",

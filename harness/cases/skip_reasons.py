@@ -20,9 +20,11 @@ def why_skipped(expanded: Expanded, driver: Driver, policy_of_the_run: Policy | 
     ``policy_of_the_run`` is the comparison policy given on the command line, None if there is none.
     """
     lacking = missing_capability(expanded, driver.capabilities, policy_of_the_run)
+    case, setup = expanded.case, expanded.setup
+    if lacking == PAUSING and (reason := driver.unavailable(setup)):
+        return reason  # Only one scheduler pauses. For a driver with another scheduler, that is the reason.
     if lacking is not None:
         return lacking if lacking in MISFITS else why_lacking(driver, lacking)
-    case, setup = expanded.case, expanded.setup
     if reason := driver.unavailable(setup):
         return reason
     if expanded.configuration.entry_point == "http" and isinstance(case, BehaviourCase) and serves(driver):

@@ -15,7 +15,8 @@ from pathlib import Path
 from releases.pins import REQUIREMENTS, ROOT, PinsError, Release, find
 
 TORCH = "torch==2.13.0"
-PIP = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+PIP = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile")
+"""Modules are compiled when they are imported first, which is quicker: most of these packages are never imported."""
 LIST = "packages.txt"
 """File in an environment with its packages. It is written last, so that an environment without it is not complete."""
 

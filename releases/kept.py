@@ -1,14 +1,15 @@
 """The results of runs that are kept of each release: compressed JSON in ``releases/results/``, one file a release.
 
 A file has the engine's description, and for each case that ran its outcome, its requirements and, if it failed, the
-first line of the failure.
+first line of the failure. Of the cases that did not run it has their number, by kind and reason.
 """
 
 import gzip
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,10 @@ MAX_CHARACTERS = 160
 """Maximum number of characters that are kept of the first line of a failure."""
 RANKS = ("passed", "failed")
 """Outcomes that are kept, the one that counts more if a case ran with several configurations last."""
+KINDS = {"scheduler_steps": "steps", "output": "outputs", "behaviour": "behaviour"}
+"""The kinds of suites by the folders of their suites, which begin the names of cases."""
+OF_ANOTHER_ENGINE = ("backend ", "scheduler ")
+"""How reasons begin for which a configuration is skipped that is not one of the engine's: a card, another scheduler."""
 
 
 @dataclass(frozen=True)
@@ -36,33 +41,71 @@ class Kept:
 
     ``name`` is the release, with the scheduler if the release has two, such as ``vllm-spyre-1.4.3-chunked``. With
     ``+577`` after the version, the fault that pull request 577 mended was put back into the release.
+    ``skipped`` has the number of cases that were skipped in all configurations, by kind and then by reason. Cases for
+    other schedulers are not counted.
     """
 
     name: str
     engine: str
     cases: Mapping[str, CaseResult]
+    skipped: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def outcome(self, case: str) -> str | None:
         """Return the outcome of a case, None if it did not run."""
         result = self.cases.get(case)
         return None if result is None else result.outcome
 
+    def outcomes(self, kind: str) -> Counter[str]:
+        """Return how many cases of a kind passed, failed and were skipped."""
+        counts = Counter(result.outcome for case, result in self.cases.items() if kind_of(case) == kind)
+        counts["skipped"] = sum(self.skipped.get(kind, {}).values())
+        return counts
+
+    @property
+    def scheduler(self) -> str:
+        """Return the scheduler that was tested, ``continuous`` or ``chunked``."""
+        return "chunked" if "chunked" in self.name or self.name.startswith("sendnn-inference") else "continuous"
+
+    @property
+    def is_whole(self) -> bool:
+        """Return whether suites of all kinds ran, and not only steps, or only the cases around a bug."""
+        return {kind_of(case) for case in self.cases} == set(KINDS)
+
+
+def kind_of(case: str) -> str:
+    """Return the kind of a case, one of KINDS."""
+    return case.partition("/")[0]
+
 
 def read_results(files: Iterable[Path], name: str) -> Kept:
     """Return what is kept of results files of the harness. All files must be of one engine.
 
-    Cases without a verdict are left out: the engine did not start, or the process of the test was killed.
+    If a test is in several files, the result in the last file counts. Tests whose engine did not start are left out.
     Raises ValueError if a file is of another engine, and ResultsError if it is not a results file.
     """
     runs = [read_run(file) for file in files]
     engines = dict.fromkeys(run.engine.removesuffix(", without its model's forward") for run in runs)
     cases: dict[str, CaseResult] = {}
-    for record in (result for run in runs for result in run.results):
-        if record["outcome"] in RANKS and record.get("verdicts"):
-            _add(cases, f"{record['suite']}/{record['case']}", record)
+    reasons: dict[str, str] = {}
+    for record in {result["test"]: result for run in runs for result in run.results}.values():
+        case = f"{record['suite']}/{record['case']}"
+        if record["outcome"] in RANKS:
+            _add(cases, case, record)
+        elif record["outcome"] == "skipped" and (why := _why_skipped(record)):
+            reasons[case] = why
     if len(engines) != 1:
         raise ValueError(f"the results are of {len(engines)} engines: {'; '.join(engines) or 'none is named'}")
-    return Kept(name, next(iter(engines)), dict(sorted(cases.items())))
+    skipped = {kind: Counter[str]() for kind in KINDS}
+    for case in reasons.keys() - cases.keys():
+        skipped[kind_of(case)][reasons[case]] += 1
+    counts = {kind: dict(sorted(found.items())) for kind, found in skipped.items() if found}
+    return Kept(name, next(iter(engines)), dict(sorted(cases.items())), counts)
+
+
+def _why_skipped(record: Mapping[str, Any]) -> str:
+    """Return the reason without the name of the driver, "" if the configuration is not one of the engine's."""
+    reason = re.sub(r", which the driver .* does not offer$", "", record.get("text", "").removeprefix("Skipped: "))
+    return "" if reason.startswith(OF_ANOTHER_ENGINE) else reason
 
 
 def _add(cases: dict[str, CaseResult], name: str, record: Mapping[str, Any]) -> None:
@@ -74,8 +117,11 @@ def _add(cases: dict[str, CaseResult], name: str, record: Mapping[str, Any]) -> 
 
 
 def _first_failure(record: Mapping[str, Any]) -> str:
-    text = next((verdict["headline"] for verdict in record["verdicts"] if not verdict["passed"]), "the test failed")
-    return re.sub(r"\(?/[^ ]*/(?=[^/ ]+\.py)", "(", text)[:MAX_CHARACTERS]  # Paths of the machine are left out.
+    """Return the first line of a failure: of a check, or else the exception that the engine or vLLM's API raised."""
+    raised = re.findall(r"^E +(.+)$", record.get("text", ""), re.MULTILINE)
+    checked = [verdict["headline"] for verdict in record.get("verdicts", ()) if not verdict["passed"]]
+    text = next(iter((*checked, *raised, "the test failed")))
+    return re.sub(r"\(?[^ (]*/(?=[^/ ]+\.py)", "(", text)[:MAX_CHARACTERS]  # Paths of the machine are left out.
 
 
 def write(kept: Kept, folder: Path = FOLDER) -> Path:
@@ -84,6 +130,7 @@ def write(kept: Kept, folder: Path = FOLDER) -> Path:
     data = {
         "engine": kept.engine,
         "cases": {name: [each.outcome, list(each.requirements), each.why] for name, each in kept.cases.items()},
+        "skipped": kept.skipped,
     }
     path = folder / f"{kept.name}.json.gz"
     path.write_bytes(gzip.compress(json.dumps(data, indent=0).encode(), mtime=0))
@@ -94,7 +141,7 @@ def read(path: Path) -> Kept:
     """Read a file of kept results."""
     data = json.loads(gzip.decompress(path.read_bytes()))
     cases = {name: CaseResult(outcome, tuple(ids), why) for name, (outcome, ids, why) in data["cases"].items()}
-    return Kept(path.name.removesuffix(".json.gz"), data["engine"], cases)
+    return Kept(path.name.removesuffix(".json.gz"), data["engine"], cases, data.get("skipped", {}))
 
 
 def read_all(folder: Path = FOLDER) -> dict[str, Kept]:

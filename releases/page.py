@@ -1,9 +1,11 @@
 """Render docs/releases.md from the kept results and from releases/bugs.yaml."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from releases.bugs import Bug, check, read_bugs
-from releases.kept import Kept, read_all
+from releases.kept import KINDS, Kept, read_all
+from releases.reasons import read_reasons, reasons_of
 
 PULL = "https://github.com/torch-spyre/sendnn-inference/pull"
 HEAD = """# Releases of the plugins
@@ -33,15 +35,32 @@ back: the bug was never in a release, or the release can't be run.
 RESULTS = """
 ## Results
 
-The number of cases that passed and failed with each release. Steps mostly ran without the model, and outputs only
-around a bug, so the numbers of cases differ. A case fails because of a bug, or because the release has another rule
+The number of cases that passed, failed and were skipped with each release. On {whole} releases the suites of every kind
+ran with the model, by the command above. On the others mostly steps ran, without the model, and outputs only around a
+bug, so that the numbers of cases differ. A case fails because of a bug, or because the release has another rule
 ([scheduling-rules-chunked.md](scheduling-rules-chunked.md#earlier-releases)).
+
+"""
+REASONS = """
+### Why cases failed
+
+The number of cases that failed for each reason, with the releases on which the suites of every kind ran. A bug
+is one of the table above. Findings are in [findings.md](findings.md), rules in
+[scheduling-rules-chunked.md](scheduling-rules-chunked.md#earlier-releases); `releases/reasons.yaml` names the cases.
+
+"""
+SKIPPED = """
+### Skipped cases
+
+The number of cases that were skipped with the releases on which the suites of every kind ran. Cases for another
+scheduler and cases that need a card are not counted.
 
 """
 REQUIREMENTS = """
 ### {scheduler}
 
-Failed cases of each requirement; `·` if all passed, and empty if none ran.
+Failed cases of each requirement; `·` if all passed, and empty if none ran. The last column has the number of cases that
+broke in a release, so that they passed in the last release before it in which they ran, and of those that were mended.
 
 """
 
@@ -58,12 +77,19 @@ def render() -> str:
         f"{rebuilt} of these in a release into which the fault was put back."
     )
     releases = {name: each for name, each in kept.items() if "+" not in name}
+    whole = [each for each in releases.values() if each.is_whole]
     parts = [HEAD.format(summary=summary)]
     parts += _table(("pull", "what was wrong", "mended in", "before → after", "caught by"), map(_bug, bugs))
-    parts += [RESULTS, *_table(("release", "engine", "passed", "failed"), map(_release, releases.values()))]
+    parts += [
+        RESULTS.format(whole=len(whole)),
+        *_table(("release", *KINDS.values(), "engine"), map(_release, releases.values())),
+    ]
+    parts += [REASONS, *_table(("reason", *(_version(each.name) for each in whole)), _reasons(whole, bugs))]
+    parts += [SKIPPED, *_table(("kind", "reason", *(_version(each.name) for each in whole)), _skipped(whole))]
     for scheduler, chosen in _by_scheduler(releases).items():
         parts.append(REQUIREMENTS.format(scheduler=scheduler))
-        parts += _table(("requirement", *(_version(each.name) for each in chosen)), _requirements(chosen))
+        head = ("requirement", *(_version(each.name) for each in chosen), "broken and mended")
+        parts += _table(head, _requirements(chosen))
     return "".join(parts)
 
 
@@ -83,14 +109,39 @@ def _bug(bug: Bug) -> Sequence[str]:
 
 
 def _release(kept: Kept) -> Sequence[str]:
-    outcomes = [case.outcome for case in kept.cases.values()]
-    return kept.name, kept.engine, str(outcomes.count("passed")), str(outcomes.count("failed"))
+    return kept.name, *(_outcomes(kept, kind) for kind in KINDS), kept.engine
+
+
+def _outcomes(kept: Kept, kind: str) -> str:
+    """Return the numbers of a kind, "" if no case of the kind ran."""
+    counts = kept.outcomes(kind)
+    if not counts["passed"] + counts["failed"]:
+        return ""
+    shown = f"{counts['passed']} passed, {counts['failed']} failed"
+    return f"{shown}, {counts['skipped']} skipped" if kept.is_whole else shown
+
+
+def _reasons(whole: Sequence[Kept], bugs: Sequence[Bug]) -> Iterator[Sequence[str]]:
+    """Yield a row for each reason for which cases failed, the bugs first. Raises ReasonsError if one has no reason."""
+    listed = read_reasons()
+    counts = [Counter(reasons_of(kept, bugs, listed).values()) for kept in whole]
+    for reason in (*(f"bug {bug.pull}" for bug in bugs), *dict.fromkeys(each.why for each in listed)):
+        if any(reason in count for count in counts):
+            yield (reason, *(str(count[reason] or "") for count in counts))
+
+
+def _skipped(whole: Sequence[Kept]) -> Iterator[Sequence[str]]:
+    """Yield a row for each reason for which cases of a kind were skipped."""
+    for kind, name in KINDS.items():
+        reasons = {reason: None for kept in whole for reason in sorted(kept.skipped.get(kind, {}))}
+        for reason in reasons:
+            yield (name, reason, *(str(kept.skipped.get(kind, {}).get(reason, "")) for kept in whole))
 
 
 def _by_scheduler(kept: Mapping[str, Kept]) -> dict[str, list[Kept]]:
     """Return the results by the scheduler that was tested."""
-    chunked = [each for name, each in kept.items() if "chunked" in name or name.startswith("sendnn-inference")]
-    return {"Continuous batching": [each for each in kept.values() if each not in chunked], "Chunked prefill": chunked}
+    titles = {"continuous": "Continuous batching", "chunked": "Chunked prefill"}
+    return {title: [each for each in kept.values() if each.scheduler == name] for name, title in titles.items()}
 
 
 def _version(name: str) -> str:
@@ -101,10 +152,24 @@ def _requirements(chosen: Sequence[Kept]) -> Iterator[Sequence[str]]:
     """Yield a row for each requirement that a case of these results tests."""
     ids = sorted({each for kept in chosen for case in kept.cases.values() for each in case.requirements})
     for requirement in ids:
-        yield (requirement, *(_cell(kept, requirement) for kept in chosen))
+        yield (requirement, *(_cell(kept, requirement) for kept in chosen), changes(chosen, requirement))
 
 
 def _cell(kept: Kept, requirement: str) -> str:
     outcomes = [case.outcome for case in kept.cases.values() if requirement in case.requirements]
     failed = outcomes.count("failed")
     return str(failed) if failed else "·" if outcomes else ""
+
+
+def changes(chosen: Sequence[Kept], requirement: str) -> str:
+    """Return in which releases cases of a requirement broke and were mended, such as ``1.6.1 broke 4``."""
+    last: dict[str, str] = {}
+    shown = []
+    for kept in chosen:
+        now = {name: case.outcome for name, case in kept.cases.items() if requirement in case.requirements}
+        for verb, outcome in (("broke", "failed"), ("mended", "passed")):
+            changed = [name for name, found in now.items() if found == outcome != last.get(name, outcome)]
+            if changed:
+                shown.append(f"{_version(kept.name)} {verb} {len(changed)}")
+        last |= now
+    return ", ".join(shown)

@@ -3,7 +3,7 @@
 import os
 
 NIGHTLY = "SPYRE_CB_NIGHTLY"
-"""Set to 1 for the large budget."""
+"""The environment variable that is 1 in the nightly run."""
 
 
 def examples(few: int, many: int) -> int:

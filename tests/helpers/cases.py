@@ -1,4 +1,4 @@
-"""The cases of the suites by id, and their outcomes on a driver."""
+"""Run tests of the suites in suites/ without pytest, on any driver."""
 
 from collections.abc import Iterator
 from functools import lru_cache
@@ -16,7 +16,7 @@ from harness.types import EngineSetup
 from tests.helpers.paths import SUITES
 
 Sessions = dict[EngineSetup, Session]
-"""The engines that were started, by their setup."""
+"""Sessions that have been opened, by the setup of their engine."""
 
 
 @lru_cache
@@ -25,7 +25,7 @@ def suite_of(path: Path) -> AnySuite:
 
 
 def all_tests(driver: Driver) -> list[Test]:
-    """Return every test of the suites that the driver can run."""
+    """Return every test of the suites that the driver can run, as a list."""
     return list(tests_of(driver))
 
 
@@ -42,7 +42,10 @@ def tests_of(driver: Driver) -> Iterator[Test]:
 
 
 def outcome_of(test: Test, driver: Driver, sessions: Sessions) -> str | None:
-    """Return the text of the failure, or None if the test passed."""
+    """Run a test and return the text of its failure, or None if it passed.
+
+    ``sessions`` is used and extended, so that tests with the same setup share an engine.
+    """
     setup = test.expanded.setup
     session = sessions.setdefault(setup, driver.open(setup)) if setup not in sessions else sessions[setup]
     verdicts = run_test(test, session)

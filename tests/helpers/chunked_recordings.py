@@ -1,8 +1,9 @@
-"""Workloads recorded from the plugin's chunked scheduler.
+"""Workloads recorded from the chunked scheduler of sendnn-inference.
 
-``data/chunked_recordings.json``: a prompt is its length and, where it begins like the text (prompt and generated
-tokens) of an earlier request, that request and how many tokens they share. Rows: step, tkv, waiting, running, paused,
-outputs, finished, used blocks, reserved blocks, usable hit blocks by request.
+In ``data/chunked_recordings.json``, ``prompt`` is the length of a request's prompt in tokens. If the prompt begins with
+the same tokens as an earlier request (its prompt and generated tokens), ``shares`` has the number of that request and
+the number of tokens that they share. The columns of a row are: step, tkv, waiting, running, paused, outputs, finished,
+used blocks, reserved blocks, and the blocks that each request's prefill skipped.
 """
 
 import json
@@ -18,7 +19,7 @@ RECORDINGS = json.loads((DATA / "chunked_recordings.json").read_text(encoding="u
 
 
 def texts(requests: list[dict[str, Any]]) -> list[list[int]]:
-    """Return prompt and generated tokens of each request; tokens that are not shared are all different."""
+    """Return the prompt and generated tokens of each request. Two tokens are equal only if requests share them."""
     fresh = count(1)
     made: list[list[int]] = []
     for request in requests:

@@ -1,9 +1,12 @@
-"""Code blocks of Markdown pages, and what a comment before a block says about running it.
+"""Find the code blocks of Markdown pages, and read from the comment before a block how tests check it.
 
-Without a comment a block is run. ``<!-- at night -->`` runs it at night only, and ``<!-- parsed: REASON -->`` never; in
-both cases its commands are parsed. ``<!-- not run: REASON -->`` is for what this project can't parse. ``<!-- tested by:
-TEST -->`` names the test that produces the text, and ``<!-- steps of: FILE NAME -->`` the traced workload whose step
-table it is. ``<!-- all parsed: REASON -->`` holds for all blocks of a page without a comment.
+- no comment: the block is run, and its output is compared
+- ``<!-- at night -->``: the block is run in the nightly run only; in other runs its commands are parsed
+- ``<!-- parsed: REASON -->``: the block is never run; its commands are parsed
+- ``<!-- not run: REASON -->``: the block is neither run nor parsed
+- ``<!-- tested by: TEST -->``: the named test produces the text of the block
+- ``<!-- steps of: FILE NAME -->``: the block is the step table of the workload NAME in FILE
+- ``<!-- all parsed: REASON -->`` anywhere in a page: as ``parsed``, for all blocks of the page without a comment
 """
 
 import re
@@ -21,7 +24,10 @@ PROMPT = "$ "
 
 @dataclass(frozen=True)
 class Block:
-    """A code block. ``kind`` is one of KINDS, ``argument`` the rest of its comment."""
+    """A code block. ``kind`` is one of KINDS, and ``argument`` the text after the colon of the comment, such as REASON.
+
+    ``line`` is the number of the line with the opening fence.
+    """
 
     page: Path
     line: int
@@ -36,20 +42,23 @@ class Block:
 
     @property
     def commands(self) -> list[str]:
-        """Return the commands: lines after a prompt if there are any, else all; without comments at their ends."""
+        """Return the commands of a block, without the comments at the ends of lines.
+
+        These are the lines that begin with the prompt ``$``. If there are none, all lines are commands.
+        """
         lines = re.sub(r"\\\n\s*", "", self.text).splitlines()
         prompted = [line.removeprefix(PROMPT) for line in lines if line.startswith(PROMPT)]
         return [re.sub(r"\s+# .*$", "", line).strip() for line in prompted or lines if line.strip()]
 
     @property
     def dialogue(self) -> list[tuple[str, str]]:
-        """Return each command after a prompt with the text below it."""
+        """Return each command after the prompt ``$``, with the output that the page shows below it."""
         parts = re.split(rf"^{re.escape(PROMPT)}", self.text, flags=re.MULTILINE)[1:]
         return [(command, shown) for command, _, shown in (part.partition("\n") for part in parts)]
 
 
 def blocks_of(page: Path) -> list[Block]:
-    """Return the code blocks of a page, in order. Raises ValueError for a comment that is not understood."""
+    """Return the code blocks of a page, in order. Raises ValueError if a comment is not of one of KINDS."""
     text = page.read_text(encoding="utf-8")
     everywhere = _PAGE.search(text)
     found = []
@@ -60,20 +69,27 @@ def blocks_of(page: Path) -> list[Block]:
         block = Block(page, line, match["language"], match["text"], kind, argument.strip())
         if kind not in KINDS or (kind in NEED_AN_ARGUMENT) != bool(block.argument):
             known = ", ".join(KINDS)
-            raise ValueError(f"{block.place}: {match['comment']!r} is none of {known}, with a reason where one is due")
+            texts = f"{', '.join(NEED_AN_ARGUMENT)} must have a text after a colon, the others must not have one"
+            raise ValueError(f"{block.place}: the comment {match['comment']!r} is none of {known}; {texts}")
         found.append(block)
     return found
 
 
 def normalised(text: str) -> str:
-    """Return printed text without what differs from run to run: durations, and the width of rules."""
+    """Return printed text with durations replaced by ``N s``, and without the ``=`` around headings.
+
+    These differ from run to run.
+    """
     without = re.sub(r"\b\d+\.\d+ ?s\b", "N s", text)
     lines = (line.strip("=").strip() if line.startswith("==") else line.rstrip() for line in without.splitlines())
     return "\n".join(lines)
 
 
 def matches(shown: str, printed: str) -> bool:
-    """Return whether a page shows what was printed. ``…`` stands for any text, alone on a line for any lines."""
+    """Return whether the text ``shown`` in a page matches the text that was ``printed``.
+
+    In ``shown``, ``…`` matches any text within a line; a line with only ``…`` matches any number of lines.
+    """
     pattern = ""
     for line in normalised(shown).splitlines():
         if line == "…":

@@ -1,4 +1,4 @@
-"""Check command lines of pages without running them: programs, options, files and targets must exist."""
+"""Check command lines in Markdown pages without running them: scripts, options, files and make targets must exist."""
 
 import contextlib
 import io
@@ -20,7 +20,7 @@ PLACEHOLDERS = {"FILE": "suites/scheduler_steps/joining.yaml", "FOLDER": "pictur
 
 
 def problems(line: str) -> Iterator[str]:
-    """Yield what is wrong with the commands in a line. Options of pytest are left to ``parsed_by_pytest``."""
+    """Yield what is wrong with the commands in a line. Options of pytest are not checked: see ``parsed_by_pytest``."""
     for words in simple_commands(line):
         program, *arguments = words
         name = Path(program).name
@@ -42,8 +42,8 @@ def pytest_arguments(line: str) -> list[list[str]]:
 
 
 def simple_commands(line: str) -> list[list[str]]:
-    """Return the words of each command in a line, without redirections and settings of variables before it."""
-    # A quotation that goes on in the next line of the page is cut off here.
+    """Return the words of each command in a line, without redirections and ``NAME=value`` before a command."""
+    # If a quotation continues in the next line of the page, it is closed at the end of this line.
     lexer = shlex.shlex(line if line.count("'") % 2 == 0 else line + "'", posix=True, punctuation_chars="|&;<>")
     lexer.whitespace_split = True
     commands: list[list[str]] = [[]]
@@ -78,7 +78,10 @@ def _spyre_cb(arguments: Sequence[str]) -> Iterator[str]:
 
 
 def _there(word: str) -> str:
-    """Return an existing file in place of a file that commands before would have written."""
+    """Return the path of an existing file if ``word`` is a file that does not exist, else ``word``.
+
+    Files that do not exist are written by earlier commands of the page.
+    """
     is_file = word.endswith((".json", ".jsonl", ".yaml")) and not (ROOT / word).exists()
     return str(ROOT / PLACEHOLDERS["FILE"]) if is_file else word
 
@@ -100,7 +103,10 @@ def _python(arguments: Sequence[str]) -> Iterator[str]:
 
 
 def _sources_of(script: str) -> str:
-    """Return the text of the files next to a script, of the commands and of the flags, where its options are."""
+    """Return the source text in which the options of a script can be defined.
+
+    This is the text of the Python files in the folder of the script, of harness/cli, and of engine/flags.py.
+    """
     path = ROOT / script
     folder = path.parent if path.is_file() else path.with_suffix("")
     files = [*folder.glob("*.py"), *(ROOT / "harness" / "cli").glob("*.py"), ROOT / "engine" / "flags.py"]
@@ -112,7 +118,7 @@ def _is_target(word: str) -> bool:
 
 
 def parsed_by_pytest(commands: Sequence[Sequence[str]]) -> str:
-    """Parse the options of many pytest commands in one process. Return what pytest printed about wrong ones."""
+    """Parse the arguments of many pytest commands in one process. Return what pytest printed about wrong arguments."""
     script = """if True:
         import json, sys, pytest
 

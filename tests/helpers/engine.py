@@ -1,4 +1,4 @@
-"""Shared helpers of the engine's tests. Does not import torch."""
+"""Helpers for tests of the engine: engine cores without a model, requests, random workloads. Does not import torch."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ P = TypeVar("P", bound=StepPlan)
 
 
 class ScriptedTokens:
-    """An executor without a model: a request gets its scripted tokens, then 7 forever."""
+    """An executor without a model. A request gets the tokens that ``script`` has for its id, and then token 7."""
 
     def __init__(self, script: Mapping[str, Sequence[int]] | None = None) -> None:
         self._script = script or {}
@@ -40,7 +40,10 @@ def core_with(
     executor: Executor | None = None,
     eos_token_ids: frozenset[int] = frozenset(),
 ) -> EngineCore:
-    """Return a core without a model, built for 512 tokens and a batch of 4, with ``limits``."""
+    """Return an engine core without a model, with these limits.
+
+    The core is built with ``max_model_len`` 512 and ``max_num_seqs`` 4.
+    """
     core = EngineCore(
         EngineConfig(max_model_len=512, max_num_seqs=4), executor or ScriptedTokens(), eos_token_ids=eos_token_ids
     )
@@ -49,37 +52,40 @@ def core_with(
 
 
 def request(request_id: str, prompt_length: int, max_tokens: int, **params: Any) -> Request:
-    """Return a greedy request with arbitrary prompt tokens."""
+    """Return a greedy request. All tokens of its prompt are the same; ``params`` are SamplingParams."""
     sampling_params = SamplingParams(temperature=0, max_tokens=max_tokens, **params)
     return Request(request_id, (5,) * prompt_length, sampling_params)
 
 
 def add(core: EngineCore, *requests: Request) -> EngineCore:
-    """Queue requests in the given order."""
+    """Queue requests in the given order, and return the core."""
     for each in requests:
         core.add_request(each)
     return core
 
 
 def step(core: EngineCore, times: int) -> StepRecord:
-    """Run ``times`` steps and return the record of the last one."""
+    """Run ``times`` steps and return the record of the last step."""
     return [core.step() for _ in range(times)][-1]
 
 
 def pool_of(core: EngineCore) -> BlockPool:
-    """Return the blocks of a core with the continuous scheduler."""
+    """Return the block pool of a core, which must have the continuous scheduler."""
     assert isinstance(core.scheduler, ContinuousScheduler)
     return core.scheduler.pool
 
 
 def planned(record: StepRecord, kind: type[P]) -> P:
-    """Return the plan of a step, which must be of this kind."""
+    """Return the plan of a step. Raises AssertionError if the plan is not of the type ``kind``."""
     assert isinstance(record.plan, kind)
     return record.plan
 
 
 def with_logprobs(completion: CompletionOutput) -> list[tuple[int, Mapping[int, Logprob]]]:
-    """Return each generated token with the logprobs at its position, which must have been requested."""
+    """Return each generated token id with the logprobs of its position, by token id.
+
+    Raises AssertionError if the request did not ask for logprobs.
+    """
     assert completion.logprobs is not None
     return list(zip(completion.token_ids, completion.logprobs, strict=True))
 
@@ -94,7 +100,7 @@ def run(core: EngineCore) -> list[StepRecord]:
 
 
 def random_tokens(length: int, seed: int) -> tuple[int, ...]:
-    """Return reproducible ordinary tokens of the built-in model's vocabulary."""
+    """Return random token ids of the built-in model, without special tokens, that depend on length and seed only."""
     draw = random.Random(f"{length}/{seed}")
     return tuple(draw.randrange(4, 2048) for _ in range(length))
 
@@ -113,13 +119,13 @@ class Arrival(NamedTuple):
 
 
 class Workload(NamedTuple):
-    """Requests in arrival order, with limits under which each could run alone."""
+    """Requests in the order of their arrival, and limits. The limits allow each of the requests to run alone."""
 
     limits: Limits
     arrivals: list[Arrival]
 
     def queue(self, core: EngineCore) -> tuple[str, ...]:
-        """Queue the requests that arrive before the next step; ids are positions in ``arrivals``."""
+        """Queue the requests that arrive before the next step, and return their ids: positions in ``arrivals``."""
         due = [i for i, arrival in enumerate(self.arrivals) if arrival.join_step == core.steps_done]
         add(core, *(request(str(i), *self.arrivals[i][:2]) for i in due))
         return tuple(map(str, due))
@@ -131,7 +137,7 @@ class Workload(NamedTuple):
 
 @st.composite
 def workloads(draw: st.DrawFn) -> Workload:
-    """Generate up to ten requests with prompts of 1 to 200 tokens and ``max_tokens`` of 1 to 80, under small limits."""
+    """Generate 1 to 10 requests with prompts of 1 to 200 tokens and ``max_tokens`` from 1 to 80, and small limits."""
     max_model_len = draw(st.sampled_from([192, 256, 320, 384, 512]))
     limits = Limits(
         max_model_len=max_model_len,

@@ -1,7 +1,8 @@
-"""A fake of the vLLM and plugin internals that the vllm driver reads, which plays back three requests of a real run.
+"""A fake of vLLM and of vllm-spyre for tests of the driver ``vllm``. It plays back the steps of a recorded run.
 
-Recorded from vllm-spyre 1.6.1 on vLLM 0.14.1: prompts of 60 and 10 tokens, ``max_tokens`` 3 and 2, the first with two
-alternatives. It has exactly the attributes that the driver uses.
+The run was recorded from vllm-spyre 1.6.1 on vLLM 0.14.1. It has two requests: prompts of 60 and 10 tokens, and
+``max_tokens`` 3 and 2; the first request has ``logprobs: 2``. The fake objects have exactly the attributes that the
+driver uses.
 """
 
 import sys
@@ -18,12 +19,12 @@ NAMES = ("0-0", "1-1")
 
 
 def logprobs(ids: list[int], values: list[float]) -> tuple[Any, Any, Any, None]:
-    """Return vLLM's LogprobsLists for one token."""
+    """Return what vLLM calls a LogprobsLists, for one position with these token ids and logprobs."""
     return numpy.array([ids]), numpy.array([values], dtype="float32"), numpy.array([1]), None
 
 
 def output(name: str, token: int, *more: tuple[list[int], list[float]]) -> SimpleNamespace:
-    """Return an EngineCoreOutput."""
+    """Return a fake EngineCoreOutput with one token. ``more`` is at most one pair of token ids and logprobs."""
     return SimpleNamespace(request_id=name, new_token_ids=[token], new_logprobs=logprobs(*more[0]) if more else None)
 
 
@@ -43,7 +44,7 @@ STEPS: list[dict[str, Any]] = [
 
 
 class FakeCore:
-    """An EngineCore that plays back recorded steps; ``calls`` lists its method calls."""
+    """A fake EngineCore that plays back recorded steps. ``calls`` lists the calls of its methods."""
 
     def __init__(self) -> None:
         self.calls: list[Any] = []
@@ -121,13 +122,13 @@ class FakeCore:
 
 
 class FakeRequest(SimpleNamespace):
-    """EngineCoreRequest."""
+    """A fake of vLLM's EngineCoreRequest."""
 
     __struct_fields__ = ("request_id", "prompt_token_ids", "sampling_params", "eos_token_id", "external_req_id")
 
 
 class FakeParams(SimpleNamespace):
-    """SamplingParams."""
+    """A fake of vLLM's SamplingParams."""
 
     def update_from_generation_config(self, fields: Any, eos: int) -> None:
         self.eos = eos
@@ -137,7 +138,7 @@ class FakeParams(SimpleNamespace):
 
 
 def fake_llm() -> SimpleNamespace:
-    """Return vLLM's LLM, with the attributes that the session uses."""
+    """Return a fake of vLLM's LLM, with the attributes that a session of the driver uses."""
     core = FakeCore()
     processor = SimpleNamespace(
         generation_config_fields={}, input_preprocessor=SimpleNamespace(get_eos_token_id=lambda: 0)
@@ -151,7 +152,7 @@ def fake_llm() -> SimpleNamespace:
 
 
 def install(patch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """Install a fake vLLM for imports and for sessions."""
+    """Replace the imports of vLLM by fake modules, and let sessions of the driver use a fake LLM."""
     vllm, engine, platforms = ModuleType("vllm"), ModuleType("vllm.v1.engine"), ModuleType("vllm.platforms")
     patch.setattr(vllm, "SamplingParams", FakeParams, raising=False)
     patch.setattr(engine, "EngineCoreRequest", FakeRequest, raising=False)

@@ -1,7 +1,8 @@
-"""A fake of the internals of vLLM with the plugin's chunked scheduler, which plays back a real run.
+"""A fake of vLLM and of sendnn-inference for tests of the driver ``vllm``. It plays back the steps of a recorded run.
 
-Recorded from sendnn-inference 2.6.3 on vLLM 0.27.1: two equal prompts of 200 tokens in chunks of 128, ``max_tokens`` 3
-and 2, the first with one alternative. It has exactly the attributes that the driver uses.
+The run was recorded from sendnn-inference 2.6.3 on vLLM 0.27.1. It has two requests with the same prompt of 200 tokens,
+in chunks of 128, and ``max_tokens`` 3 and 2; the first request has ``logprobs: 1``. The fake objects have exactly the
+attributes that the driver uses.
 """
 
 from collections import defaultdict
@@ -27,7 +28,7 @@ STEPS: list[dict[str, Any]] = [
 
 
 class FakeManager:
-    """vLLM's KVCacheManager, as far as the driver reads it and creates it again in place."""
+    """A fake of vLLM's KVCacheManager, with what the driver reads, and which the driver can initialise again."""
 
     def __init__(self, **made_with: Any) -> None:
         self.made_with = made_with
@@ -39,7 +40,7 @@ class FakeManager:
 
 
 class FakeChunkedCore(FakeCore):
-    """An EngineCore that plays back recorded steps."""
+    """A fake EngineCore that plays back recorded steps."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -90,7 +91,7 @@ def _blocks(step: dict[str, Any]) -> dict[str, list[SimpleNamespace]]:
 
 
 def install_chunked(patch: pytest.MonkeyPatch) -> None:
-    """Install a fake vLLM for imports and for sessions."""
+    """Replace the imports of vLLM by fake modules, and let sessions of the driver use a fake LLM."""
     install(patch)
     patch.setattr(chunked, "version_of", lambda package: "2.6.3")
     llm = fake_llm()

@@ -1,8 +1,8 @@
-"""A fake of the internals of vLLM that the vllm driver reads without a plugin, which plays back a real run.
+"""A fake of vLLM without a plugin, for tests of the driver ``vllm``. It plays back the steps of a recorded run.
 
-Recorded from vLLM 0.27.1 on its CPU back end: a budget of 128, 3 blocks; prompts of 126 and 70 tokens that share the
-first 64, max_tokens 5 and 4. Request 1 finds a block, is preempted, and resumes. It has exactly the attributes that the
-driver uses.
+The run was recorded from vLLM 0.27.1 on its CPU back end, with a budget of 128 tokens and 3 blocks. Its two requests
+have prompts of 126 and 70 tokens with the same first 64 tokens, and ``max_tokens`` 5 and 4. Request 1 finds a block in
+the prefix cache, is preempted, and starts again. The fake objects have exactly the attributes that the driver uses.
 """
 
 from collections import defaultdict
@@ -50,7 +50,7 @@ STEPS: list[dict[str, Any]] = [
 
 
 class FakeManager:
-    """vLLM's KVCacheManager, as far as the driver reads it and creates it again in place."""
+    """A fake of vLLM's KVCacheManager, with what the driver reads, and which the driver can initialise again."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class FakeManager:
 
 
 class FakeTokenBudgetCore(FakeCore):
-    """An EngineCore that plays back recorded steps."""
+    """A fake EngineCore that plays back recorded steps."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -135,7 +135,7 @@ class FakeTokenBudgetCore(FakeCore):
 
 
 def install_token_budget(patch: pytest.MonkeyPatch) -> None:
-    """Install a fake vLLM for imports and for sessions."""
+    """Replace the imports of vLLM by fake modules, and let sessions of the driver use a fake LLM."""
     install(patch)
     llm = fake_llm()
     core, client = FakeTokenBudgetCore(), llm.llm_engine.engine_core

@@ -1,4 +1,4 @@
-"""A server in a fork of a process that has imported all modules. For tests only."""
+"""Start a server of the reference engine in a fork of this process, which has imported all modules. For tests only."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""The cases of a suite with the steps that they expect, for comparisons with the model of their scheduler."""
+"""The cases of a suite with their golden tables, for comparisons with the scheduler model."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,7 +15,10 @@ from harness.types import RequestSpec, SchedulerOptions, SchedulingLimits, StepR
 
 
 class GoldenCase(NamedTuple):
-    """A case, what it needs to be predicted, and its rows in the short form or complete."""
+    """A case, what the scheduler model needs to predict its steps, and its golden table.
+
+    ``limits`` are the effective limits. ``rows`` may omit plain decodes (see ``StepRow``).
+    """
 
     case: StepsCase
     limits: SchedulingLimits
@@ -25,7 +28,7 @@ class GoldenCase(NamedTuple):
 
 
 def golden_cases(path: Path) -> Iterator[GoldenCase]:
-    """Yield the cases of a suite on the eager backend, with the effective limits of the simulated engine."""
+    """Yield the cases of a suite for the eager backend, with the effective limits of an engine without a model."""
     suite = load_suite(path).suite
     for expanded in expand(suite, ["tiny-granite"]):
         case = expanded.case

@@ -1,4 +1,4 @@
-"""Shared helpers of the harness's tests: runs of the simulated scheduler, and a scripted session."""
+"""Helpers for tests of the harness: runs of the reference engine's scheduler without a model, and a fake session."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -17,7 +17,10 @@ IDLE = StepRecord("idle", (), (), ())
 
 
 class Simulated(NamedTuple):
-    """A run of the simulated scheduler, with everything that checks need."""
+    """A run of the reference engine's scheduler without a model, with the arguments that checks need.
+
+    ``limits`` are the effective limits, none of which is None.
+    """
 
     run: Run
     specs: list[RequestSpec]
@@ -30,7 +33,7 @@ class Simulated(NamedTuple):
 
 
 def suite(*case_ids: str, limits: dict[str, int] | None = None, max_tests: int = 200, **parameters: Any) -> StepsSuite:
-    """Return a suite with a case for each id, all with the same limits."""
+    """Return a scheduler-step suite with a case for each id (``a`` if none is given), all with the same limits."""
     request = {"prompt": {"random_tokens": 9}, "max_tokens": 3}
     return StepsSuite.model_validate(
         {
@@ -47,12 +50,15 @@ def suite(*case_ids: str, limits: dict[str, int] | None = None, max_tests: int =
 
 
 def a_request(prompt_length: int, max_tokens: int, **more: Any) -> Request:
-    """Return a request of a suite, with random tokens."""
+    """Return a ``Request`` of a suite, whose prompt has random tokens."""
     return Request(prompt=Prompt(random_tokens=prompt_length), max_tokens=max_tokens, **more)
 
 
 def simulate(*requests: Request, **limits: int) -> Simulated:
-    """Run requests on the scheduler of the reference engine, built for 512 tokens and a batch of 4."""
+    """Run requests on the scheduler of the reference engine without a model, with the given limits.
+
+    The engine is built with ``max_model_len`` 512 and ``max_num_seqs`` 4.
+    """
     session = SimulationDriver().open(SHAPE)
     effective = session.reset(SchedulingLimits(**limits))
     specs = [nameless_spec(each, position) for position, each in enumerate(requests)]
@@ -60,7 +66,7 @@ def simulate(*requests: Request, **limits: int) -> Simulated:
 
 
 def two_that_overlap() -> Simulated:
-    """Return a run in which request 1 joins while request 0 decodes; it has every kind of step.
+    """Return a run in which request 1 joins while request 0 decodes. The run has every kind of step.
 
     step  tkv  waiting  running  outputs  finished  reserved  used
        0    0  0        -        -        -                0     0
@@ -76,16 +82,18 @@ def two_that_overlap() -> Simulated:
 
 
 def doctored(run: Run, number: int, **changes: Any) -> Run:
-    """Return the run with one of its observations changed."""
+    """Return a copy of the run in which the step with this number has other values (``changes``, by field)."""
     steps = [step._replace(**changes) if step.step == number else step for step in run.steps]
     return replace(run, steps=tuple(steps))
 
 
 class ScriptedSession:
-    """A session that plays a script and records its method calls in ``calls``.
+    """A fake session, which returns given results and records its method calls in ``calls``.
 
-    A step returns the next record of the script, or raises it if it is an exception; there is work until the end of the
-    script. Requests wait forever, so that observations show their order.
+    Each ``step`` returns the next record of ``script``, or raises it if it is an exception. ``has_work`` is true until
+    the end of ``script``. Each ``generate`` returns the next of ``answers``, or raises it if it is a RefusedError.
+    ``observe`` returns ``left`` if it is given. Otherwise all requests that were added and not aborted are waiting, in
+    the order in which they were added.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
-"""Runs the Jobs of deploy/kubernetes as local processes, with the commands and the environment of their pods.
+"""Run the Jobs of deploy/kubernetes as local processes, with the commands and the environment of their pods.
 
-Pods are killed with ``kill -9`` while a test runs, and then run again as Kubernetes does: by ``backoffLimitPerIndex``
-and ``podFailurePolicy``.
+A local process stands for a pod. Some are killed with ``kill -9`` while a test runs, and then started again as
+Kubernetes does, according to ``backoffLimitPerIndex`` and ``podFailurePolicy``.
 """
 
 import json
@@ -43,20 +43,24 @@ def slow(self):
     return step(self)
 EngineCore.step = slow
 """
-"""A conftest.py: the simulated tests take so long that they can be killed in the middle."""
+"""The text of a conftest.py that slows down simulated tests, so that they can be killed while they run."""
 
 
 @dataclass
 class Cluster:
-    """A folder with suites, on which a night is run. ``log`` has the index of each pod, and how the pod ended."""
+    """A folder with suites, on which the Jobs of a nightly run are run as local processes.
+
+    ``parts`` is the number of parts (shards) of the tests. ``log`` has a pair for each pod that ended: its index in the
+    Job, and its exit status as text, or ``killed``. ``given up`` follows if the index has failed.
+    """
 
     folder: Path
     parts: int
     random: Random
     kill: float = 0.0
-    """The probability that a pod is killed, at its first attempts."""
+    """The probability that a pod is killed. After ``backoffLimitPerIndex`` pods of an index, no more are killed."""
     lost: float = 0.5
-    """The probability that a pod that is killed was on a lost node, so that this does not count."""
+    """The probability that a kill is due to a lost node, and so does not count as a failure of the index."""
     isolation: str = "engine"
     log: list[tuple[int, str]] = field(default_factory=list)
 
@@ -65,20 +69,20 @@ class Cluster:
         return self.folder / "results"
 
     def night(self, *, never: Sequence[int] = ()) -> int:
-        """Run all parts except ``never``, then the merge Job. Return its exit status."""
+        """Run all parts except those whose index is in ``never``, then the merge Job. Return its exit status."""
         plans = [(index, Random(self.random.random())) for index in range(self.parts) if index not in never]
         with ThreadPoolExecutor(PODS_AT_ONCE) as pool:
             list(pool.map(lambda plan: self.index(*plan), plans))
         return self.merge()
 
     def index(self, index: int, random: Random) -> None:
-        """Run the pods of an index of the Job until it has succeeded or failed."""
+        """Run pods of one index of the Job, one after the other, until the index has succeeded or failed."""
         job = self.job()
         rules = job["spec"]["podFailurePolicy"]["rules"]
         final = next(rule["onExitCodes"]["values"] for rule in rules if rule["action"] == "FailIndex")
         failures, limit = 0, job["spec"]["backoffLimitPerIndex"]
         while failures <= limit:
-            # With one kill more, the index might be given up, and a night of it would not have all results.
+            # With one more kill, the index could fail, and the results would not be complete.
             kills = random.random() < self.kill and len([1 for i, _ in self.log if i == index]) < limit
             status = self.pod(index, random if kills else None)
             self.log.append((index, "killed" if status < 0 else str(status)))
@@ -89,7 +93,10 @@ class Cluster:
         self.log.append((index, "given up"))
 
     def pod(self, index: int, random: Random | None) -> int:
-        """Run a pod of the parts. With ``random``, kill it while a test runs, if it has not ended before."""
+        """Run one pod of an index, and return its exit status, negative if it was killed.
+
+        With ``random``, kill the pod while a test runs, after at most three more results, unless it ends before that.
+        """
         file = self.results / "uid-spyre-cb-parts" / f"part-{index}.jsonl"
         environment = {"JOB_COMPLETION_INDEX": str(index)}
         process = subprocess.Popen(
@@ -109,7 +116,7 @@ class Cluster:
         return process.wait(60)
 
     def command(self, index: int) -> list[str]:
-        """Return the command of a pod, with its folders here, and as if its cards were simulated."""
+        """Return the command of a pod, with local folders for those of the pod, and with ``--simulate``."""
         [part] = self.job()["spec"]["template"]["spec"]["containers"]
         known = {"JOB_UID": "uid-spyre-cb-parts", "JOB_COMPLETION_INDEX": str(index)}
         words = [re.sub(r"\$\((\w+)\)", lambda match: known[match[1]], word) for word in part["args"]]
@@ -129,7 +136,7 @@ class Cluster:
         return next(each for each in _manifests() if each["metadata"]["name"] == "spyre-cb-parts")
 
     def merge(self) -> int:
-        """Run the containers of the merge Job. Return the exit status of the last one."""
+        """Run the scripts of the merge Job's containers, and return the exit status of the last script."""
         bin_, jobs = self.folder / "bin", self.folder / "jobs"
         for folder in (bin_, jobs):
             folder.mkdir(exist_ok=True)
@@ -167,12 +174,12 @@ def _manifests() -> list[dict[str, Any]]:
 
 
 def results_in(file: Path) -> int:
-    """Return the number of results in a file."""
+    """Return the number of tests that have a result in a results file, 0 if the file does not exist."""
     return _content(file).count(b'{"test": ')
 
 
 def _is_running(file: Path, results: int) -> bool:
-    """Return whether a test runs, and there are at least so many results."""
+    """Return whether the results file has at least ``results`` results and says that a test is running."""
     content = _content(file)
     return content.count(b'{"test": ') >= results and b'{"running": ' in content.rpartition(b"\n{")[2] + content[-200:]
 
@@ -188,13 +195,13 @@ VOLATILE = {"seconds", "start", "began", "command", "spent"}
 
 
 def alike(file: Path) -> list[Any]:
-    """Return the lines of a results file without what differs from run to run: times and commands."""
+    """Return the lines of a results file, without the fields that differ from run to run: times and the command."""
     lines = map(json.loads, file.read_text(encoding="utf-8").splitlines())
     return [{name: value for name, value in line.items() if name not in VOLATILE} for line in lines]
 
 
 def waiting(condition: Callable[[], bool], seconds: float) -> bool:
-    """Wait until ``condition`` is true. Return whether it became true in time."""
+    """Wait until ``condition()`` is true, for at most ``seconds``. Return whether it became true."""
     until = time.monotonic() + seconds
     while not condition() and time.monotonic() < until:
         time.sleep(0.02)

@@ -1,4 +1,4 @@
-"""Checks of the invariants of the continuous scheduler on runs that were changed by hand."""
+"""Helpers for tests of the continuous scheduler's invariants: correct runs (GOOD), and checks of changed runs."""
 
 import re
 
@@ -27,7 +27,10 @@ def checked(seen: Simulated, run: Run | None = None, **limits: int) -> Verdict:
 
 
 def broken(verdict: Verdict, rule: str, first: str, *others: str) -> None:
-    """Check that ``first`` is reported first, with its rule, and ``others`` among the rest."""
+    """Check that a verdict reports ``first`` in its headline, ``others`` in its details, and names ``rule``.
+
+    ``first`` has the form ``step N: WHAT``.
+    """
     assert not verdict.passed
     step, what = first.split(": ", 1)
     assert re.sub(r" \(and \d+ more\)$", "", verdict.headline) == f"invariant broken at {step}: {what}"
@@ -56,5 +59,5 @@ GOOD = {
 
 
 def step_where(seen: Simulated, **values: object) -> int:
-    """Return the first step whose observation has these values."""
+    """Return the number of the first step whose fields have these values."""
     return next(s.step for s in seen.run.steps if all(getattr(s, name) == value for name, value in values.items()))

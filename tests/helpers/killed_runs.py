@@ -1,4 +1,4 @@
-"""Runs of pytest on suites with an injected hang that are killed with ``kill -9`` in the middle of a test."""
+"""Run pytest on suites in which one case hangs, and kill the run with ``kill -9`` while that case hangs."""
 
 import json
 import os
@@ -26,11 +26,11 @@ def injected(self):
 EngineCore.step = injected
 """
 OUTCOMES = {"first": "passed", "fails": "failed", "hangs": "passed", "other": "passed", "last": "passed"}
-"""The cases of the suites. ``hangs`` hangs until there is a file ``again``."""
+"""The cases of the suites, with their outcomes. The case ``hangs`` hangs, unless the file ``again`` exists."""
 
 
 def suites_with_a_hang(folder: Path) -> None:
-    """Write a suite for each case, and the conftest.py that lets one hang and lists the cases that ran."""
+    """Write a suite for each case, and a conftest.py that lets one case hang and records which cases ran."""
 
     def one(name: str, text: str) -> str:
         return text.replace("suite: mine", f"suite: {name}").replace("suite: wrong", f"suite: {name}")
@@ -44,20 +44,20 @@ def suites_with_a_hang(folder: Path) -> None:
 
 
 def killed(folder: Path, *arguments: str) -> None:
-    """Run pytest in ``folder``, and kill all its processes while the case hangs."""
+    """Run pytest in ``folder`` until the case ``hangs`` hangs, and then kill all processes of the run."""
     started = start(folder, *arguments)
     until = time.monotonic() + 120
     while not (folder / "hanging").exists():
         assert started.poll() is None, "pytest ended before the case that hangs"
         assert time.monotonic() < until, "the case that hangs did not run"
         time.sleep(0.02)
-    time.sleep(0.5)  # Other workers may go on.
+    time.sleep(0.5)  # Other workers may run more cases.
     os.killpg(started.pid, signal.SIGKILL)
     started.wait(20)
 
 
 def start(folder: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> "subprocess.Popen[bytes]":
-    """Start pytest, without a model, in a process group of its own."""
+    """Start pytest with ``--cb-simulate`` in a process group of its own, and return its process."""
     return subprocess.Popen(
         [*PYTEST, "--cb-simulate", *arguments],
         cwd=folder,
@@ -69,7 +69,7 @@ def start(folder: Path, *arguments: str, environment: Mapping[str, str] | None =
 
 
 def ran(folder: Path) -> set[str]:
-    """Return the cases that ran since the last call."""
+    """Return the ids of the cases that ran since the last call. Delete the file in which they were recorded."""
     names = set((folder / "ran").read_text(encoding="utf-8").split())
     (folder / "ran").unlink()
     return names
@@ -80,5 +80,5 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
 
 
 def outcomes(lines: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Return the outcome of each case in lines of a results file."""
+    """Return the outcome of each case, by the id of the case, from the lines of a results file."""
     return {line["test"].rpartition("::")[2].partition("[")[0]: line["outcome"] for line in lines if "test" in line}

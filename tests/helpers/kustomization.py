@@ -1,6 +1,7 @@
-"""Renders the folders of deploy/kubernetes as ``kubectl kustomize`` does, where there is no kubectl.
+"""Render the folders of deploy/kubernetes as ``kubectl kustomize`` does, for machines without kubectl.
 
-Only the fields that these folders use are known. Another field is an error, so that nothing is rendered wrongly.
+Only the fields of a kustomization that these folders use are implemented. Any other field is an error, so that nothing
+is rendered wrongly.
 """
 
 import copy
@@ -18,15 +19,18 @@ KNOWN = {
 
 
 def rendered(folder: Path) -> list[Manifest]:
-    """Return the manifests of a folder with a kustomization.yaml. Raises ValueError for fields that are not known."""
+    """Return the manifests of a folder with a kustomization.yaml.
+
+    Raises ValueError if the file has a field that is not in KNOWN.
+    """
     return _applied(folder, [])
 
 
 def _applied(folder: Path, manifests: list[Manifest]) -> list[Manifest]:
-    """Return ``manifests``, and those of a kustomization or component, with its changes."""
+    """Add the resources of a kustomization or component to ``manifests``, and apply its changes to all of them."""
     its = _read(folder / "kustomization.yaml")[0]
     if unknown := its.keys() - KNOWN:
-        raise ValueError(f"{folder}: fields that this loader does not know: {sorted(unknown)}")
+        raise ValueError(f"{folder}: unknown fields for tests/helpers/kustomization.py: {', '.join(sorted(unknown))}")
     for name in its.get("resources", ()):
         path = (folder / name).resolve()
         manifests = [*manifests, *(rendered(path) if path.is_dir() else _read(path))]
@@ -52,7 +56,7 @@ def _config_map(folder: Path, generator: Mapping[str, Any]) -> Manifest:
     if generator.keys() - {"name", "files", "envs", "options"} or generator["options"] != {
         "disableNameSuffixHash": True
     }:
-        raise ValueError(f"{folder}: a configMapGenerator that this loader does not know: {dict(generator)}")
+        raise ValueError(f"{folder}: unknown configMapGenerator for tests/helpers/kustomization.py: {dict(generator)}")
     data = {Path(name).name: (folder / name).read_text(encoding="utf-8") for name in generator.get("files", ())}
     for name in generator.get("envs", ()):
         lines = (folder / name).read_text(encoding="utf-8").split()
@@ -85,10 +89,10 @@ def _patch(manifest: Manifest, operations: list[Mapping[str, Any]]) -> None:
                 where[last] = value
             case "replace":
                 key = int(last) if isinstance(where, list) else last
-                where[key]  # It must be there.
+                where[key]  # Raises an exception if there is nothing to replace.
                 where[key] = value
             case other:
-                raise ValueError(f"an operation that this loader does not know: {other}")
+                raise ValueError(f"tests/helpers/kustomization.py can't apply the patch operation {other!r}")
 
 
 def _rename_images(value: Any, images: Mapping[str, Mapping[str, str]]) -> None:

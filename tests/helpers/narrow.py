@@ -1,4 +1,4 @@
-"""Values that may be None by their type, and are not in a test."""
+"""``present`` returns a value whose type allows None, after an assertion that it is not None."""
 
 from typing import TypeVar
 

@@ -1,6 +1,7 @@
-"""A server of an engine without a model that tests can slow down or break. For tests only.
+"""A server of the reference engine without a model, which tests can slow down or break by environment variables.
 
-``ODD_PACE`` is seconds per step; ``ODD_CRASH`` is a path: once the file exists, the next step fails.
+``ODD_PACE`` is the duration of each step in seconds. ``ODD_CRASH`` is the path of a file: when the file exists, the
+next step raises an exception.
 """
 
 import os
@@ -23,7 +24,7 @@ from tests.helpers.engine import ScriptedTokens
 
 
 class Odd(ScriptedTokens):
-    """An executor that returns the same token at a given pace, until it fails."""
+    """An executor that takes ``pace`` seconds per step, and raises an exception when the file ``crash`` exists."""
 
     pace = float(os.environ.get("ODD_PACE", "0"))
     crash = os.environ.get("ODD_CRASH")

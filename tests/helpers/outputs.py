@@ -1,4 +1,7 @@
-"""Artificial references and sequences for tests of output checks."""
+"""Artificial reference outputs and generated tokens, for tests of output checks.
+
+The vocabulary has the 26 letters, with token ids 0 to 25, and an end-of-sequence token.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,7 +39,10 @@ LOGPROBS = tuple(-0.1 * (i + 1) for i in range(len(TEXT)))
 
 
 def reference(token_ids: Sequence[int], logprobs: Sequence[float] = LOGPROBS, margin: float = 3.0) -> Reference:
-    """Return a reference in which each token is the most likely by ``margin``, then the next letter, then `z`."""
+    """Return a reference output with these tokens and logprobs, and two alternatives for each token.
+
+    The alternatives are the next letter, whose logprob is lower by ``margin``, and ``z``, lower by ``margin + 1``.
+    """
     return Reference(
         tuple(
             ReferenceToken(i, p, ((i, p), ((i + 1) % 26, p - margin), (25, p - margin - 1)))
@@ -49,7 +55,7 @@ RIGHT = reference(LETTERS.encode(TEXT))
 
 
 class Rescoring(Oracle):
-    """An oracle with given results for an engine's tokens."""
+    """An oracle (computes reference outputs) whose ``scored`` returns a given output, without a model."""
 
     def __init__(self, given: Reference) -> None:
         super().__init__(may_compute=True)

@@ -1,4 +1,4 @@
-"""Pages written from artificial results, and their elements."""
+"""Find elements and visible text in HTML pages of reports."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ HOSTILE = '</script><b>"bold"</b>&amp;\'</title></details>{{ 1 }}'
 
 
 class Elements(HTMLParser):
-    """Collects start tags in order and the text between tags."""
+    """Parses HTML into ``tags`` (name and attributes of each start tag) and ``texts`` (the text between tags)."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class Elements(HTMLParser):
 
 
 def plain(html: str) -> str:
-    """Return the visible text with white space folded."""
+    """Return the visible text of HTML, with each run of white space replaced by one space."""
     body = re.sub(r"<(style|script)>.*?</\1>", "", html, flags=re.DOTALL)
     return " ".join(unescape(re.sub(r"<[^>]*>", " ", body)).split())
 

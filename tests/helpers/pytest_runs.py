@@ -1,4 +1,4 @@
-"""Runs of pytest on suites in a folder outside this repository, in a subprocess."""
+"""Run pytest in a subprocess on suites in a folder outside this repository, and texts of such suites."""
 
 import os
 import subprocess
@@ -41,7 +41,10 @@ PYTEST = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:sc
 
 
 def variables(**environment: str) -> dict[str, str]:
-    """Return the environment of a run; variables set to an empty string are removed from it."""
+    """Return the environment of this process with the given variables added.
+
+    ``CI``, ``VLLM_SPYRE_TEST_MODEL_LIST`` and ``PYTEST_ADDOPTS`` are removed, unless they are given and not empty.
+    """
     found = {**os.environ, "COLUMNS": "200", **environment}
     for name in ("CI", "VLLM_SPYRE_TEST_MODEL_LIST", "PYTEST_ADDOPTS"):
         if not environment.get(name):
@@ -61,5 +64,5 @@ def write(folder: Path, **suites: str) -> None:
 
 
 def simulated(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run pytest in ``folder`` without a model."""
+    """Run pytest in ``folder`` with ``--cb-simulate``: on the reference engine's scheduler, without a model."""
     return run(folder, "--cb-simulate", *arguments, **environment)

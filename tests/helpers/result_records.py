@@ -1,4 +1,4 @@
-"""Shared helpers of tests of reports: result records with all fields and with few, and their page."""
+"""Helpers for tests of reports: artificial results of tests, and the HTML page that is written from them."""
 
 import base64
 import gzip
@@ -36,12 +36,12 @@ HEADER: Record = {
 
 
 def page(tmp_path: Path, results: Sequence[Record], exitstatus: int = 0, **header: Any) -> str:
-    """Return the page for these results with every test opened."""
+    """Return the HTML page for these results, as a browser shows it after all tests have been opened."""
     return unpacked(written(tmp_path, results, exitstatus, **header))
 
 
 def unpacked(html: str) -> str:
-    """Return the page as shown by a browser with every test opened."""
+    """Return the page with the compressed content of every test decompressed and put in its place."""
     found = re.search(r'<script type="application/gzip" id="packed">(.*?)</script>\n', html)
     assert found is not None
     bodies = json.loads(gzip.decompress(base64.b64decode(found[1])))
@@ -55,7 +55,10 @@ def unpacked(html: str) -> str:
 
 
 def written(tmp_path: Path, results: Sequence[Record], exitstatus: int = 0, **header: Any) -> str:
-    """Return the page for these results after conversion to JSON and back."""
+    """Return the HTML page for these results, converted to JSON and back as in a results file.
+
+    ``header`` has fields that are added to HEADER.
+    """
     path = tmp_path / "page.html"
     footer = {"footer": 1, "counts": {}, "exitstatus": exitstatus, "seconds": 72.4}
     write_page(path, Recorded(path, HEADER | header, tuple(json.loads(json.dumps(list(results)))), footer))
@@ -63,7 +66,7 @@ def written(tmp_path: Path, results: Sequence[Record], exitstatus: int = 0, **he
 
 
 def record(case: str, outcome: str = "passed", configuration: str = "tiny-granite-eager", **more: Any) -> Record:
-    """Return the result of a suite test with all fields."""
+    """Return the result of a test of a suite. ``more`` adds fields or replaces them."""
     return {
         "test": f"{SUITE}::{case}[{configuration}]",
         "outcome": outcome,
@@ -84,7 +87,7 @@ def record(case: str, outcome: str = "passed", configuration: str = "tiny-granit
 
 
 def poor(case: str, outcome: str, text: str, configuration: str = "tiny-granite-eager") -> Record:
-    """Return the result of a test that was skipped before its start, or whose process died."""
+    """Return a result with only four fields, as of a test that was skipped before its start, or whose process died."""
     return {"test": f"{SUITE}::{case}[{configuration}]", "outcome": outcome, "seconds": 0.0, "text": text}
 
 
@@ -93,7 +96,7 @@ def verdict(passed: bool, headline: str, **more: Any) -> Record:
 
 
 def steps_verdict(expected: Sequence[StepRow], seen: Sequence[StepRow], blocks: bool = True) -> Record:
-    """Return the verdict of the real check for such a run."""
+    """Return the verdict of ``check_steps`` for a run with the rows ``seen``. ``blocks`` is as in ``check_steps``."""
     kinds = {row.step: kind_of(row, before) for before, row in zip([None, *seen[:-1]], seen, strict=True)}
     run = Run(tuple(as_step(row, kinds[row.step], blocks) for row in seen), ())
     checked = check_steps(run, expected, blocks=blocks)
@@ -114,7 +117,7 @@ def kind_of(row: StepRow, before: StepRow | None) -> str:
 
 
 def chunked_verdict() -> Record:
-    """Return the verdict of the real check for a chunked run in which request 1 shares blocks with request 0."""
+    """Return the verdict of ``check_steps`` for a chunked run in which request 1 shares blocks with request 0."""
     chunking = ChunkingSetup()
     requests = [
         Request.model_validate({"prompt": {"random_tokens": 200, "seed": "a"}, "max_tokens": 4 + 2 * i}) for i in (0, 1)
@@ -134,7 +137,7 @@ def output_verdict(passed: bool, text: str, reference: str, ids: Sequence[int], 
 
 
 def table(requests: int = 2, decodes: int = 30) -> list[StepRow]:
-    """Return rows of requests that arrive one by one after some decodes and finish together."""
+    """Return a step table in which requests join one by one, each after ``decodes`` decodes, and finish together."""
     rows = [StepRow(0, 0, (0,), (), (), (), 0, 0)]
     for newest in range(requests):
         running = tuple(range(newest, -1, -1))
@@ -153,7 +156,10 @@ def changed(rows: Sequence[StepRow], first: int, last: int | None = None, **cell
 
 
 def results(count: int) -> list[Record]:
-    """Return ``count`` results, some of them failures, each with a step table and a time-line."""
+    """Return ``count`` results with step tables and time-lines. One in a hundred is a failure.
+
+    Results 1 and 2 are a skipped test and an error, and result 3 is of the chunked scheduler.
+    """
     rows = table()
     drawn = steps_verdict(rows, rows)
     wrong = steps_verdict(rows, [row._replace(tkv=1) if row.step == 20 else row for row in rows])

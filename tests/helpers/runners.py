@@ -1,4 +1,4 @@
-"""The runner inside an engine that runs a model in this process."""
+"""Get the ModelRunner of an LLM, which runs the model in this process."""
 
 from engine.entrypoints.llm import LLM
 from engine.execution.compiled import CompiledModel

@@ -1,6 +1,6 @@
-"""The page for an engine with three mutations: ``python -m tests.helpers.sample_report`` writes it to docs/.
+"""Write docs/sample-report.html, the HTML page for an engine with three mutations (injected faults).
 
-As a pytest plugin this module applies them; see docs/reports.md.
+``python -m tests.helpers.sample_report`` runs pytest with this module as a plugin, which applies the mutations.
 """
 
 import subprocess
@@ -21,7 +21,10 @@ SELECTION = "padding or volume_limit or joining or blocks.yaml or batches"
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
-    """Apply the mutations; the one of the batch only in output cases, since it would fail all others."""
+    """Apply the mutations during a test: that of the block table only in output cases, the two of the schedule always.
+
+    With the mutation of the block table, all other cases would fail as well.
+    """
     with pytest.MonkeyPatch.context() as patch:
         for fault in SCHEDULE_MUTATIONS:
             fault(patch)

@@ -1,4 +1,4 @@
-"""Server processes for tests, started on a free port and always ended."""
+"""Start server processes for tests on a free port, and send requests to them. Each server is ended after its test."""
 
 import json
 import os
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from openai import APIError
 
 SECONDS = 60
-"""The timeout of every wait."""
+"""The timeout of every wait, in seconds."""
 
 
 class Server(NamedTuple):
-    """A running server."""
+    """A server process that is ready to accept requests at ``url``."""
 
     url: str
     process: subprocess.Popen[str]
@@ -35,7 +35,7 @@ class Server(NamedTuple):
         return host, int(port)
 
     def metrics(self) -> dict[str, float]:
-        """Return the metrics by name, and by ``name{label="value"}`` for those with labels."""
+        """Return the metrics of the server by name. The name of a metric with labels is ``name{label="value"}``."""
         lines = httpx.get(f"{self.url}/metrics", timeout=SECONDS).text.splitlines()
         return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if line[:1] != "#")}
 
@@ -49,20 +49,23 @@ class Server(NamedTuple):
         return self.metrics()["spyre_cb_requests_running"] > 0
 
     def wait(self) -> int:
-        """Wait for the end and return the exit status."""
+        """Wait until the process ends, and return its exit status."""
         return self.process.wait(SECONDS)
 
 
 def eventually(holds: Callable[[], bool]) -> None:
-    """Wait until ``holds()``. Raises AssertionError after the timeout."""
+    """Wait until ``holds()`` is true. Raises AssertionError if it is not true after SECONDS."""
     give_up = time.monotonic() + SECONDS
     while not holds():
-        assert time.monotonic() < give_up, "it never came to hold"
+        assert time.monotonic() < give_up, f"the condition is still false after {SECONDS} s"
         time.sleep(0.01)
 
 
 def posted_by_hand(server: Server, body: object) -> socket.socket:
-    """Send a request for completions and return the connection, which has a small receive buffer."""
+    """Send a request for completions through a socket, and return the socket before the response is read.
+
+    The socket has a small receive buffer, so that a server that streams must wait for a slow reader.
+    """
     content = json.dumps(body).encode()
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -80,7 +83,7 @@ def command(*arguments: str, module: str = "engine.entrypoints.server") -> list[
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Return the environment without variables that affect a server."""
+    """Return the environment of this process without variables that affect a server, and with those in ``more``."""
     names = ("SPYRE_CB_API_KEY", "VLLM_SPYRE_DYNAMO_BACKEND", "VLLM_DT_MAX_BATCH_TKV_LIMIT")
     kept = {name: value for name, value in os.environ.items() if name not in names}
     return {**kept, "OMP_NUM_THREADS": "1", **more}
@@ -88,7 +91,7 @@ def environment(**more: str) -> dict[str, str]:
 
 @contextmanager
 def started(*arguments: str, module: str = "engine.entrypoints.server", **environ: str) -> Iterator[Server]:
-    """Start a server on a free port, and end it afterwards in any case."""
+    """Start a server on a free port and wait until it is ready. Kill the server at the end of the ``with`` block."""
     process = subprocess.Popen(
         command("--port", "0", *arguments, module=module),
         cwd=ROOT,
@@ -109,13 +112,13 @@ def started(*arguments: str, module: str = "engine.entrypoints.server", **enviro
 
 
 def error_of(error: "APIError") -> dict[str, Any]:
-    """Return OpenAI's error object of a refused request."""
+    """Return OpenAI's error object from the exception that the client raised for a refused request."""
     assert isinstance(error.body, dict)
     return error.body
 
 
 def post(server: Server, body: object, path: str = "/v1/completions", key: str = "none") -> httpx2.Response:
-    """Send a body as JSON with the official client, and return the response, whatever its status."""
+    """Send ``body`` as JSON with the official client, and return the response, even if its status is an error."""
     from openai import APIStatusError, OpenAI
 
     with OpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0, timeout=SECONDS) as client:

@@ -1,9 +1,10 @@
-"""Workloads recorded from vLLM's own scheduler, and their replay on the engine. Does not import torch.
+"""Workloads recorded from vLLM's own scheduler, and their replay on the reference engine. Does not import torch.
 
-``data/token_budget_recordings.json.gz``: 19 workloads that ran on the real engine core of vLLM 0.27.1 and 0.32.0
-with the built-in model, in float32 on CPU. A request is added before step ``before_step`` and aborted before
-step ``aborted_before_step``; ``tokens`` are those that the model generated. ``steps`` has a table a version, with the
-columns that ``columns`` names: ``held`` are block tables as scheduled, ``queue`` is the free queue after the step.
+``data/token_budget_recordings.json.gz`` has 19 workloads, which ran on the engine core of vLLM 0.27.1 and on that of
+0.32.0, with the built-in model in float32 on CPU. A request is added before step ``before_step``, and aborted before
+step ``aborted_before_step``. ``tokens`` are the tokens that the model generated. ``steps`` has a table for each version
+of vLLM, whose columns are named by ``columns``. ``held`` are the block tables of the scheduled requests, and ``queue``
+is the queue of free blocks after the step.
 """
 
 import gzip
@@ -23,7 +24,7 @@ VERSIONS = ("0.27", "0.32")
 
 
 def config_of(workload: dict[str, Any], rules: str, **more: Any) -> EngineConfig:
-    """Return the configuration that a workload was recorded with, with its limits as the shape."""
+    """Return the configuration of an engine that is built with the limits and options of a recorded workload."""
     limits = workload["limits"]
     return EngineConfig(
         scheduler="token_budget",
@@ -36,7 +37,7 @@ def config_of(workload: dict[str, Any], rules: str, **more: Any) -> EngineConfig
 
 
 class Replay:
-    """Replays a recorded workload step by step and collects rows in the columns of the recording."""
+    """Runs a recorded workload on the reference engine. ``rows`` has the columns of the recording, one row per step."""
 
     def __init__(self, workload: dict[str, Any], config: EngineConfig, executor: Executor) -> None:
         self.workload = workload
@@ -53,7 +54,7 @@ class Replay:
         return scheduler
 
     def run(self, steps: int) -> None:
-        """Run ``steps`` steps, with the additions and aborts before each."""
+        """Run ``steps`` steps. Before each step, add and abort the requests that the recording adds and aborts."""
         for step in range(1, steps + 1):
             if step > 1:
                 self._arrive(step)

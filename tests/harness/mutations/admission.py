@@ -1,4 +1,4 @@
-"""Mutations that violate one condition of admission in one situation only: if tkv grows, for some running sequences."""
+"""Mutations that violate one condition of admission, and only in one situation, such as when a prompt increases tkv."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ def grows(new: Candidate, tkv: int) -> bool:
 
 
 def reserve_unasked(patch: pytest.MonkeyPatch) -> None:
-    """Remove the pool's own check that there are enough blocks, too."""
+    """Let the block pool reserve blocks without a check that there are enough, so that only admission checks it."""
 
     def reserve(self: BlockPool, holder: str, blocks: int) -> None:
         self._reserved[holder], self._held[holder] = blocks, []
@@ -31,7 +31,10 @@ def reserve_unasked(patch: pytest.MonkeyPatch) -> None:
 
 
 def let_overtake_where(patch: pytest.MonkeyPatch, lacking: str) -> None:
-    """Let the second request in the queue run if the head lacks only this resource."""
+    """Let the second request in the queue run before the head, if the head waits only for the resource ``lacking``.
+
+    ``lacking`` is ``context``, ``blocks`` or ``batch_tkv``.
+    """
     plan = ContinuousScheduler.plan
 
     def lacks_only(self: ContinuousScheduler, head: ScheduledSequence) -> bool:
@@ -174,7 +177,10 @@ def batch_tkv_of_the_first_two_to_end(patch: pytest.MonkeyPatch) -> None:
 
 @schedule_mutation("two-that-end-together-count-no-more-after-their-end", "expected a prefill")
 def count_those_that_end_together_as_one(patch: pytest.MonkeyPatch) -> None:
-    """In the batch x tkv check: after their end the batch counts as too large."""
+    """In the check of batch × tkv, let the batch shrink by one when several sequences end in the same step.
+
+    After that step the check uses a batch size that is too large.
+    """
 
     def distinct(new: Candidate, running: Sequence[Running], tkv: int) -> int:
         grown = padding.tkv_with_prompt(tkv, new.prompt_length)

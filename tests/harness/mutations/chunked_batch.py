@@ -1,4 +1,4 @@
-"""Mutations of chunked prefill that compute with a wrong batch: positions, masks, slots, found blocks."""
+"""Mutations of the tensors of chunked prefill: position ids, masks, slot mappings, and blocks of the prefix cache."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""Mutations of entry points, and the behaviour case that must detect each."""
+"""Mutations of the in-process entry points, each with the behaviour case that must detect it."""
 
 from dataclasses import replace
 from functools import partial
@@ -149,7 +149,7 @@ def give_one_token_more(patch: pytest.MonkeyPatch) -> None:
 
 
 def as_table() -> str:
-    """Return the table in docs/behaviour.md: every mutation and the case that must detect it."""
+    """Return the table of these mutations for docs/behaviour.md, as Markdown."""
     lines = ["| the client would … | caught by | the failure says |", "| --- | --- | --- |"]
     lines += [f"| {mutation.name} | `{mutation.caught_by}` | {mutation.message} |" for mutation in CLIENT_MUTATIONS]
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""Mutations of entry points and end conditions, each a patch of one function."""
+"""Mutations of entry points and of the conditions that end a request."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -20,7 +20,7 @@ from tests.harness.mutations.registry import budget_output_mutation, end_mutatio
 
 
 def change_params(patch: pytest.MonkeyPatch, change: Callable[[SamplingParams], SamplingParams]) -> None:
-    """Change the parameters of every sequence."""
+    """Give every sequence the sampling parameters that ``change`` returns for those of its request."""
     made = SequenceState.__init__
 
     def changed(self: SequenceState, *arguments: Any) -> None:

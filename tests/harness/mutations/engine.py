@@ -90,7 +90,7 @@ TITLES = {
 
 
 def as_table() -> str:
-    """Return docs/mutations.md: every mutation and the case that must detect it."""
+    """Return the text of docs/mutations.md, a page with all mutations of the engine."""
     lines = [
         "# Mutations of the engine",
         "",
@@ -108,7 +108,10 @@ def as_table() -> str:
 
 
 def _in_order(mutations: list[Mutation]) -> list[Mutation]:
-    """Sort by file as in DEFINED_IN, since imports are sorted by name."""
+    """Sort mutations by their file, in the order of DEFINED_IN.
+
+    Without this they are in the order of the imports, which is alphabetical.
+    """
     modules = [module.__name__ for module in DEFINED_IN]
     return sorted(mutations, key=lambda mutation: modules.index(mutation.patch.__module__))
 

@@ -1,4 +1,4 @@
-"""Mutations of the HTTP server, and the behaviour case that must detect each."""
+"""Mutations of the HTTP server, each with the behaviour case that must detect it."""
 
 import uuid
 from collections.abc import Sequence
@@ -167,7 +167,7 @@ def name_the_prompt_whatever_is_wrong(patch: pytest.MonkeyPatch) -> None:
 
 
 def dropping(name: str) -> Patch:
-    """Return the patch with which the server does not pass a parameter on to the engine."""
+    """Return a patch after which the server drops the sampling parameter ``name`` from every request."""
 
     def patch_it(patch: pytest.MonkeyPatch) -> None:
         params = sampling._params
@@ -244,7 +244,7 @@ def tell_the_client_to_try_again_what_never_fits(patch: pytest.MonkeyPatch) -> N
 
 
 def as_table() -> str:
-    """Return the table in docs/behaviour.md: every mutation, its case and its message."""
+    """Return the table of these mutations for docs/behaviour.md, as Markdown."""
     lines = ["| the server would … | caught by | the failure says |", "| --- | --- | --- |"]
     lines += [f"| {each.name} | `{each.caught_by}` | {each.message} |" for each in HTTP_MUTATIONS]
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""Mutations of logits processors, each a patch of one function."""
+"""Mutations of the parameters that change logits, such as penalties and biases."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -19,7 +19,10 @@ from tests.harness.mutations.registry import output_mutation
 def process_rows_as(
     patch: pytest.MonkeyPatch, change: Callable[[Sequence[SequenceState]], Sequence[SequenceState]]
 ) -> None:
-    """Process each row with the parameters of the sequence that ``change`` returns for it."""
+    """Process row i of the logits with the parameters of sequence i of the list that ``change`` returns.
+
+    ``change`` gets the sequences of the rows.
+    """
     processed = processors.processed
     patch.setattr(sampler, "processed", lambda logits, sequences: processed(logits, change(sequences)))
 
@@ -180,7 +183,10 @@ def let_a_bias_end_a_request_before_min_tokens(patch: pytest.MonkeyPatch) -> Non
 
 @output_mutation("a-free-request-takes-the-row-that-another-moved-out-of", "Hugging Face says")
 def keep_the_allowed_tokens_in_a_row_that_their_request_moved_out_of(patch: pytest.MonkeyPatch) -> None:
-    """The mistake of a batch with dense rows: a row is cleared when a request ends in it, not when one moves out."""
+    """Clear the allowed tokens of a row only if the request in it ends, and not if the request moves to another row.
+
+    vLLM 0.27.1 has this bug. It moves requests to other rows, so that its batch has no empty rows.
+    """
     rows: list[SequenceState | None] = []
 
     def stale(sequences: Sequence[SequenceState]) -> Sequence[SequenceState]:

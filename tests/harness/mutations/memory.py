@@ -1,4 +1,7 @@
-"""Mutations of the state between admissions: reservations of ended sequences, refusals by the batch x tkv limit."""
+"""Mutations of what the scheduler remembers from one admission to the next.
+
+These are the reservations of ended sequences, and refusals because of the batch × tkv limit.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -104,7 +107,10 @@ def change_refusal(scheduler: ContinuousScheduler, **changes: Any) -> None:
 
 
 def before_the_limit(patch: pytest.MonkeyPatch, change: Callable[[ContinuousScheduler, str, int], None]) -> None:
-    """Change the remembered refusal just before the limit is applied."""
+    """Call ``change(scheduler, request id, tkv)`` directly before the batch × tkv limit is checked for a request.
+
+    ``change`` may modify the refusal that the scheduler remembers.
+    """
     fits = ContinuousScheduler._fits_batch_tkv
 
     def changed(self: ContinuousScheduler, request_id: str, new: Candidate, running: Sequence[Running]) -> bool:
@@ -115,7 +121,7 @@ def before_the_limit(patch: pytest.MonkeyPatch, change: Callable[[ContinuousSche
 
 
 def end_at(patch: pytest.MonkeyPatch, context: Callable[[Request, int], int]) -> None:
-    """Use ``context(request, max_model_len)`` as the context of requests."""
+    """Let requests end when they have ``context(request, max_model_len)`` tokens, instead of ``max_model_len``."""
     made = SequenceState.__init__
 
     def changed(self: SequenceState, request: Request, eos: Any, decode: Any, max_model_len: int) -> None:

@@ -1,4 +1,4 @@
-"""Mutations of lookup, allocation order and worst cases of blocks, each a patch of one function."""
+"""Mutations of the lookup of blocks, of the order in which blocks are allocated, and of the number of blocks needed."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -94,7 +94,7 @@ def hand_out_first_what_was_found_and_freed_again(patch: pytest.MonkeyPatch) -> 
 
 @chunked_mutation("a-block-that-was-found-and-freed-again-is-handed-out-in-its-turn", "step ")
 def never_hand_out_what_was_found(patch: pytest.MonkeyPatch) -> None:
-    """As long as there is another free block."""
+    """Allocate a block that a request has found before only if no other block is free."""
     opened, take = PrefixPool.open, PrefixPool.take
     found_once: set[int] = set()
 
@@ -113,7 +113,10 @@ def never_hand_out_what_was_found(patch: pytest.MonkeyPatch) -> None:
 
 @chunked_mutation("a-block-that-two-found-goes-back-when-the-last-of-them-ends", "step 26")
 def free_what_is_shared_where_the_first_of_them_ended(patch: pytest.MonkeyPatch) -> None:
-    """At the position in the queue that it would have had then."""
+    """Put a freed block that requests shared at the front of the free queue.
+
+    This is about the position that the block would have if it had been freed when the first of these requests ended.
+    """
     free = PrefixPool.free
 
     def early(self: PrefixPool, holder: str) -> None:

@@ -1,4 +1,8 @@
-"""Mutations of single parameters: an engine that ignores one, and an engine that accepts one beyond its bounds."""
+"""Mutations of single sampling parameters.
+
+For each parameter there is an engine that ignores it. If the parameter has bounds, there is also an engine that accepts
+values beyond them.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -26,7 +30,7 @@ CASES = {
     "include_stop_str_in_output": "the-stop-string-in-the-text-or-not",
     "skip_special_tokens": "special-tokens-in-the-text-or-not",
 }
-"""The case of each parameter, which uses no other parameter of this list."""
+"""The case that must detect the mutations of each parameter. It uses no other parameter of this mapping."""
 
 VOCABULARY = 2048
 """The size of the built-in model's vocabulary."""
@@ -43,7 +47,7 @@ def _without(name: str) -> Callable[[SamplingParams], SamplingParams]:
 
 
 def ignoring(name: str) -> Patch:
-    """Return the patch with which every request has the default value of a parameter."""
+    """Return a patch after which the engine ignores a parameter: every request has the parameter's default value."""
 
     def patch_it(patch: pytest.MonkeyPatch) -> None:
         if name == "truncate_prompt_tokens":
@@ -60,7 +64,10 @@ def ignoring(name: str) -> Patch:
 
 
 def accepting(name: str) -> Patch:
-    """Return the patch with which values of a parameter beyond its bounds are accepted. What is wrong has no effect."""
+    """Return a patch after which the engine accepts values of a parameter beyond its bounds, and ignores these values.
+
+    For example, token ids outside the vocabulary are left out.
+    """
 
     def patch_it(patch: pytest.MonkeyPatch) -> None:
         require, check, truncated = requests._require, prompts._check_vocabulary, prompts.truncated

@@ -88,7 +88,7 @@ def sample_where_tokens_are_given(patch: pytest.MonkeyPatch) -> None:
 
 @output_mutation("given-tokens-whatever-is-sampled", "Hugging Face says")
 def make_given_tokens_certain(patch: pytest.MonkeyPatch) -> None:
-    """The logprobs would be those of the injection instead of the model's."""
+    """Report logprob 0 for every token, as if golden tokens had probability 1, instead of the model's logprob."""
     with_logprobs = sampler.with_logprobs
 
     def certain(logits: Tensor, token_ids: Sequence[int], wanted: Sequence[int | None]) -> Any:

@@ -1,4 +1,7 @@
-"""The type of a mutation, and the registry of mutations in the order of definition."""
+"""The type of a mutation, and the lists in which mutations are registered.
+
+A mutation is a fault that a test injects into the engine by patching one function, to check that a case detects it.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,8 +14,11 @@ Patch = Callable[[pytest.MonkeyPatch], None]
 
 @dataclass(frozen=True)
 class Mutation:
-    """A mutation. ``message`` must be part of the failure's text: the step, the column or the rule that leads to the
-    fault."""
+    """A mutation. ``name`` says in words what the faulty engine does, and ``patch`` injects the fault.
+
+    ``caught_by`` is the id of the case that must fail. ``message`` must be a part of the text of its failure, such as
+    the step, the column or the rule that leads to the fault.
+    """
 
     name: str
     patch: Patch
@@ -32,7 +38,10 @@ START_MUTATIONS: list[Mutation] = []
 
 
 def mutation(mutations: list[Mutation], caught_by: str, says: str) -> Callable[[Patch], Patch]:
-    """Register a patch under its function's name."""
+    """Return a decorator that adds a patch to ``mutations``. The name of the mutation is the name of the function.
+
+    ``caught_by`` is the id of the case that must fail, and ``says`` a part of the text of its failure.
+    """
 
     def register(patch: Patch) -> Patch:
         mutations.append(Mutation(patch.__name__.replace("_", " "), patch, caught_by, says))

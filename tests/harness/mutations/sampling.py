@@ -1,4 +1,4 @@
-"""Faults of how tokens are drawn, each a patch of one function of the sampler."""
+"""Mutations of how tokens are sampled."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -16,7 +16,7 @@ from tests.harness.mutations.registry import output_mutation
 
 
 def with_other_params(patch: pytest.MonkeyPatch, change: Callable[[SamplingParams], SamplingParams]) -> None:
-    """Let the filters see other parameters than a request has."""
+    """Let the sampler use the parameters that ``change`` returns for those of a request: temperature and filters."""
     filtered = sampler.filtered_probabilities
 
     def changed(logits: Tensor, params: Sequence[SamplingParams]) -> Tensor:

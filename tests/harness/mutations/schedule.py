@@ -1,4 +1,4 @@
-"""Mutations of the scheduler and of block accounting, each a patch of one function."""
+"""Mutations of the continuous scheduler, and of the counting of its blocks."""
 
 from typing import Any
 

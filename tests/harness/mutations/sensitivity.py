@@ -1,7 +1,8 @@
-"""Numerical mutations of the engine, and the comparison policies that detect them.
+"""Measure which policies for comparing outputs detect which numerical mutations of the engine.
 
-Results are checked as on a card, with the tolerances of float16, except for ``exact``, which is the policy of CPU
-backends. Computing in float16 is not a mutation: cards do it, and ``golden`` must pass.
+Outputs are compared with the tolerances of float16, as on a card. Only with ``exact``, the policy of CPU backends, they
+are compared with those of float32. One entry, computing in float16, is not a fault, because cards compute in float16:
+``golden`` must pass.
 """
 
 from collections.abc import Callable, Mapping
@@ -45,7 +46,7 @@ JUDGED_IN = {name: "float32" if name == "exact" else "float16" for name in POLIC
 
 @dataclass(frozen=True)
 class Numerical:
-    """A numerical mutation: a patch that is applied before an engine is started."""
+    """A mutation of the numbers that the engine computes. The patch must be applied before an engine is started."""
 
     name: str
     patch: Patch
@@ -55,7 +56,7 @@ NUMERICAL: list[Numerical] = []
 
 
 def numerical(name: str) -> Callable[[Patch], Patch]:
-    """Register a patch under a name."""
+    """Return a decorator that adds a patch to NUMERICAL, under this name."""
 
     def register(patch: Patch) -> Patch:
         NUMERICAL.append(Numerical(name, patch))
@@ -103,7 +104,7 @@ def table_row_shifted(patch: pytest.MonkeyPatch) -> None:
 
 @numerical("keys and values of the padding block leaking in")
 def padding_block_leaks(patch: pytest.MonkeyPatch) -> None:
-    """Rows padded with block 0 attend to its last token, which is not zero."""
+    """Let rows that are padded with block 0 attend to the last token of this block. Its key and value are not zero."""
     visible, forward = attention._visible_columns, ModelRunner.forward
 
     def leaky(inputs: Any) -> Any:
@@ -125,7 +126,7 @@ def padding_block_leaks(patch: pytest.MonkeyPatch) -> None:
 
 @numerical(ROUNDING)
 def float16(patch: pytest.MonkeyPatch) -> None:
-    """Weights, cache and all arithmetic in half precision; only sampling is in float32."""
+    """Use float16 for weights, KV cache and all arithmetic except sampling."""
     start, forward = ModelRunner.__init__, ModelRunner.forward
 
     def in_half(self: ModelRunner, *arguments: Any) -> None:
@@ -143,7 +144,7 @@ def float16(patch: pytest.MonkeyPatch) -> None:
 
 @dataclass(frozen=True)
 class Caught:
-    """How many requests a policy found wrong."""
+    """The number of requests whose output a policy finds wrong (``wrong``), of all requests compared (``requests``)."""
 
     wrong: int
     requests: int
@@ -153,7 +154,7 @@ class Caught:
 
 
 def caught_by(driver: ReferenceDriver, oracle: Oracle) -> dict[str, Caught]:
-    """Return the results of each policy for the current engine, with new sessions."""
+    """Run the cases on new engines, and return what each policy finds, by the name of the policy."""
     sessions: dict[Any, Session] = {}
     caught = dict.fromkeys(POLICY_NAMES, Caught(0, 0))
     for path, case_id in CASES:
@@ -183,7 +184,7 @@ def _passed(policy: str, test: Expanded, path: Path, session: Session, oracle: O
 
 
 def as_table(found: Mapping[str, Mapping[str, Caught]]) -> str:
-    """Return the table in docs/outputs.md: a row per mutation, a column per policy."""
+    """Return the table for docs/outputs.md, as Markdown, with a row for each mutation and a column for each policy."""
     lines = [
         "| fault | " + " | ".join(f"`{name}`" for name in POLICY_NAMES) + " |",
         "| --- " * (len(POLICY_NAMES) + 1) + "|",
@@ -195,7 +196,7 @@ def as_table(found: Mapping[str, Mapping[str, Caught]]) -> str:
 
 
 def measure() -> dict[str, dict[str, Caught]]:
-    """Measure every mutation, each on its own engine."""
+    """Run every mutation on a new engine. Return what each policy finds, by mutation and policy."""
     found = {}
     for mutation in NUMERICAL:
         with pytest.MonkeyPatch.context() as patch:

@@ -1,4 +1,4 @@
-"""Faulty shared servers, which must be detected before the next case uses them."""
+"""Mutations of a server that cases share. The harness must detect each before the next case uses the server."""
 
 from dataclasses import asdict, replace
 from functools import partial
@@ -75,7 +75,7 @@ def require_the_key_of_the_case_before(patch: pytest.MonkeyPatch) -> None:
 
 
 def as_table() -> str:
-    """Return the table in docs/behaviour.md: every mutation and its message."""
+    """Return the table for docs/behaviour.md, as Markdown: each mutation, and the message that it must cause."""
     lines = ["| fault: the server would … | message |", "| --- | --- |"]
     lines += [f"| {mutation.name} | {mutation.message} |" for mutation in SERVER_MUTATIONS]
     return "\n".join(lines) + "\n"

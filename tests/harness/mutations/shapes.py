@@ -35,7 +35,10 @@ def change_chunk_inputs(patch: pytest.MonkeyPatch, change: Callable[[ModelInputs
 
 
 def lengthened_to(made: ModelInputs, positions: int) -> ModelInputs:
-    """Return a prefill with more right padding, all of it written to the last block."""
+    """Return the inputs of a prefill with more right padding, so that it has ``positions`` positions.
+
+    The keys and values of the additional positions are written to the last block.
+    """
     more = positions - made.input_ids.shape[1]
     pad = torch.nn.functional.pad
     slots = made.slot_mapping[:, -64:].repeat(1, -(-more // 64))[:, :more]
@@ -49,7 +52,7 @@ def lengthened_to(made: ModelInputs, positions: int) -> ModelInputs:
 
 
 def twice(made: ModelInputs) -> ModelInputs:
-    """Return a prefill of the same prompt in two rows."""
+    """Return the inputs of a prefill in which the prompt is in two rows."""
     ids, at, slots = (t.repeat(2, 1) for t in (made.input_ids, made.position_ids, made.slot_mapping))
     return replace(made, input_ids=ids, position_ids=at, slot_mapping=slots)
 

@@ -1,4 +1,7 @@
-"""Mutations of aborts, by state of the request and previous step, in both schedulers; each patches one function."""
+"""Mutations of aborts with the schedulers ``continuous`` and ``chunked``.
+
+Each is wrong only if the request is in a certain state, or only after a certain kind of step.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,13 +18,16 @@ Scheduler = ContinuousScheduler | ChunkedScheduler
 
 
 def abort_only(patch: pytest.MonkeyPatch, scheduler: type[Scheduler], where: Callable[[Any, str], bool]) -> None:
-    """Let an abort have an effect only if ``where(scheduler, request)`` is true."""
+    """Let the scheduler ignore an abort unless ``where(scheduler, request id)`` is true."""
     abort = scheduler.abort
     patch.setattr(scheduler, "abort", lambda self, request: where(self, request) and abort(self, request))
 
 
 def remember_plans(patch: pytest.MonkeyPatch, scheduler: type[Scheduler]) -> None:
-    """Record the kind of the last step and the aborts since then, as ``last`` and ``aborts``."""
+    """Let a scheduler record the type of its last plan in ``last``, and set ``aborts`` to 0 at each plan.
+
+    Other patches count the aborts since the last plan in ``aborts``.
+    """
     plan = scheduler.plan
 
     def remembering(self: Any) -> Any:
@@ -153,7 +159,7 @@ def let_an_aborted_one_take_its_next_block(patch: pytest.MonkeyPatch) -> None:
 
 
 def is_in(name: str) -> Callable[[Any, str], bool]:
-    """Return whether a request is in the scheduler's list of that name."""
+    """Return a function of a scheduler and a request id: whether the scheduler's list ``name`` has the request."""
     return lambda self, request: any(s.request_id == request for s in getattr(self, name))
 
 

@@ -1,4 +1,7 @@
-"""Mutations of single kinds of structured outputs: an engine that allows more, or less, than a structure does."""
+"""Mutations of single kinds of structured outputs (json, regex, …).
+
+The mutated engine allows more, or fewer, tokens than the structure does.
+"""
 
 from collections.abc import Callable
 
@@ -15,7 +18,7 @@ KIND_CASES = {
     "grammar": "a-grammar-in-either-notation",
     "json_object": "any-json-object",
 }
-"""The case of each kind, which uses no other kind."""
+"""The case that must detect the mutation of each kind. It uses no other kind."""
 
 LOOSER = {
     "json": StructuredOutputsParams(json={}),
@@ -24,13 +27,16 @@ LOOSER = {
     "grammar": StructuredOutputsParams(regex="[^0-9]+"),
     "json_object": StructuredOutputsParams(json={}),
 }
-"""What applies instead of each kind: any JSON, any text, any word, any text without digits, any JSON."""
+"""The structure that the mutated engine uses instead of one of each kind.
+
+In the order of the keys: any JSON, any text, any word, any text without digits, any JSON.
+"""
 
 
 def compile_instead(
     patch: pytest.MonkeyPatch, change: Callable[[StructuredOutputsParams], StructuredOutputsParams]
 ) -> None:
-    """Compile what ``change`` returns instead of a structure."""
+    """Let the engine compile the structure that ``change`` returns, instead of that of the request."""
     start = Grammars.start
 
     def changed(self: Grammars, params: StructuredOutputsParams) -> Grammar:
@@ -40,7 +46,7 @@ def compile_instead(
 
 
 def loosening(kind: str) -> Patch:
-    """Return the patch with which a structure of this kind allows more than it should."""
+    """Return a patch after which structures of this kind allow more tokens than they should."""
 
     def patch_it(patch: pytest.MonkeyPatch) -> None:
         compile_instead(patch, lambda params: LOOSER[kind] if params.kind == kind else params)

@@ -1,4 +1,4 @@
-"""Mutations of structured outputs, each a patch of one function."""
+"""Mutations of structured outputs: of masks, and of the states of grammars."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,7 +19,10 @@ from tests.harness.mutations.registry import budget_output_mutation, chunked_out
 def mask_rows_as(
     patch: pytest.MonkeyPatch, change: Callable[[Sequence[SequenceState]], Sequence[SequenceState]]
 ) -> None:
-    """Mask each row by the grammar of the sequence that ``change`` returns for it."""
+    """Mask row i of the logits by the grammar of sequence i of the list that ``change`` returns.
+
+    ``change`` gets the sequences of the rows.
+    """
     patch.setattr(sampler, "constrained", lambda logits, sequences: constrained(logits, change(sequences)))
 
 
@@ -45,7 +48,10 @@ def leave_the_mask_of_a_request_in_its_row_after_it_left(patch: pytest.MonkeyPat
 
 @output_mutation("masks-stay-with-their-requests-as-others-come-and-go", "Hugging Face says")
 def number_masks_by_constrained_requests_instead_of_rows(patch: pytest.MonkeyPatch) -> None:
-    """The mistake of a batch whose masks are a list of their own: a free request before them shifts it."""
+    """Apply the n-th mask to row n, although only requests with structured outputs have masks.
+
+    The masks are then in wrong rows if a row before them has a request without structured outputs.
+    """
 
     def shifted(sequences: Sequence[SequenceState]) -> Sequence[SequenceState]:
         with_mask = [sequence for sequence in sequences if sequence.grammar is not None]
@@ -159,7 +165,7 @@ def take_logprobs_from_the_logits_before_the_mask(patch: pytest.MonkeyPatch) -> 
 
 
 def _restart_the_grammar(sequence: Any) -> None:
-    """Move a request back to the start of its grammar, as a batch would that makes it again."""
+    """Reset the grammar of a request to its start, as an engine does that creates the grammar again."""
     if sequence.grammar is not None:
         sequence.grammar._matcher.reset()
 

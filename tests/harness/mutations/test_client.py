@@ -1,4 +1,4 @@
-"""Every mutation of an entry point must be detected by its case."""
+"""Every mutation of the in-process entry points must be detected by its case."""
 
 import pytest
 

@@ -29,7 +29,7 @@ from tests.helpers.paths import ROOT, SUITES
 
 TOKEN = "of-the-test"
 LONGEST_WAIT = 10
-"""How long a case waits for what a broken server never does, in seconds."""
+"""Timeout of each wait of a case, in seconds. It is short, because a mutated server can make a case wait forever."""
 
 
 def case_named(name: str) -> Test:
@@ -74,7 +74,7 @@ def server() -> Iterator[SharedReferenceServer]:
 
 
 def failures_of(name: str, server: SharedReferenceServer) -> list[str]:
-    """Return every line of the verdicts that fail."""
+    """Run a case on the server, and return all lines of the verdicts that fail."""
     test = case_named(name)
     case, setup = test.expanded.case, test.expanded.setup
     assert isinstance(case, BehaviourCase)

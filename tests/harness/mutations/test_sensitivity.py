@@ -1,4 +1,4 @@
-"""Numerical mutations and the policies that detect them; the table in docs/outputs.md."""
+"""``golden`` detects every numerical mutation, and the table of what each policy detects (docs/outputs.md) is right."""
 
 import pytest
 

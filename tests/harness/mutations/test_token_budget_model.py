@@ -1,4 +1,7 @@
-"""A token-budget model that is wrong must contradict the golden table of a named case: the cases pin down each rule."""
+"""A scheduler model of ``token_budget`` with a fault must contradict the golden table of a certain case.
+
+So the cases distinguish the rules from similar ones.
+"""
 
 from functools import lru_cache
 
@@ -53,8 +56,8 @@ def test_a_wrong_model_contradicts_its_case(case_id: str, patch: Patch, monkeypa
     try:
         wrong = predicted(test)
     except ImpossibleWorkload:
-        return  # a contradiction, too: the workload came to an end
-    assert wrong != golden, f"{case_id} does not tell the difference"
+        return  # The faulty model says that the workload never ends, which contradicts the table, too.
+    assert wrong != golden, f"{case_id} does not detect the fault: the faulty model predicts the case's golden table"
 
 
 def test_there_are_enough() -> None:

@@ -1,4 +1,4 @@
-"""Mutations of the token-budget scheduler, each a patch of one function: order, budget, blocks, preemption, ends."""
+"""Mutations of the scheduler ``token_budget``: order, budget, blocks, preemption, and ends of requests."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,7 +15,7 @@ from tests.harness.mutations.registry import budget_mutation
 
 
 def change_options(patch: pytest.MonkeyPatch, change: Any) -> None:
-    """Let schedulers be made with other options than they are given."""
+    """Let every scheduler use the options that ``change`` returns for the given options."""
     start = TokenBudgetScheduler.__init__
 
     def changed(self: TokenBudgetScheduler, limits: Any, options: TokenBudget) -> None:
@@ -250,7 +250,7 @@ def put_the_younger_of_two_preempted_in_front(patch: pytest.MonkeyPatch) -> None
 
 @budget_mutation("a-full-batch-one-block-short", "step 3 is a mixed")
 def forget_what_a_preempted_request_generated(patch: pytest.MonkeyPatch) -> None:
-    """It counts as one that has its prompt alone, though its tokens go on."""
+    """After a preemption, count only the prompt of the request as its length. Its generated tokens are kept."""
     preempt = TokenBudgetScheduler._preempt
 
     def forgetting(self: TokenBudgetScheduler, sequence: Any) -> None:
@@ -354,7 +354,10 @@ def let_a_whole_prompt_wait_although_its_threshold_fits(patch: pytest.MonkeyPatc
 
 
 def leave_without_an_empty_step(patch: pytest.MonkeyPatch, is_last: Callable[[TokenBudgetScheduler], bool]) -> None:
-    """After the abort of a waiting request for which ``is_last`` is true, forget that a request has left."""
+    """Run no empty step after the abort of a waiting request.
+
+    The fault occurs only if ``is_last(scheduler)`` is true directly before the abort.
+    """
     abort = TokenBudgetScheduler.abort
 
     def leaving(self: TokenBudgetScheduler, request_id: str) -> bool:

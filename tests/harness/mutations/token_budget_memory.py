@@ -1,4 +1,4 @@
-"""Mutations of the prefix cache with a token budget, and of what a mixed step computes."""
+"""Mutations of the prefix cache with the scheduler ``token_budget``, and of what a step with several parts computes."""
 
 from dataclasses import replace
 from typing import Any
@@ -37,7 +37,7 @@ def find_nothing_with_prefix_caching(patch: pytest.MonkeyPatch) -> None:
 
 @budget_mutation("the-same-prompt-of-128-again", "hits -, expected 1:64")
 def find_the_block_of_the_last_token(patch: pytest.MonkeyPatch) -> None:
-    """A prompt of whole blocks that is there already keeps nothing to compute but a token of a block that is found."""
+    """Look up the block with the request's last token, too. If all blocks are found, leave out the last two of them."""
 
     def found(self: TokenBudgetScheduler, sequence: BudgetSequence) -> Any:
         if not self.options.enable_prefix_caching:
@@ -150,7 +150,10 @@ def hand_out_the_block_that_was_freed_last(patch: pytest.MonkeyPatch) -> None:
 
 @budget_mutation("nothing-starts-in-the-step-of-a-preemption", "used 3, expected 2")
 def keep_the_blocks_of_a_preempted_request(patch: pytest.MonkeyPatch) -> None:
-    """Under another name: nobody can use them until the requests that run have ended."""
+    """Let a block of a preempted request stay held until a request ends or none runs.
+
+    The block is held under a made-up request id, so that no request can use it.
+    """
     preempt, commit = TokenBudgetScheduler._preempt, TokenBudgetScheduler.commit
     kept: list[str] = []
 
@@ -212,7 +215,7 @@ def let_decodes_see_the_padding_of_their_rows(patch: pytest.MonkeyPatch) -> None
 
 
 def change_parts(patch: pytest.MonkeyPatch, change: Any) -> None:
-    """Let chunks go into the model as ``change(part, inputs)`` has them."""
+    """Give the model the inputs that ``change(part, inputs)`` returns for each chunk of a step."""
     patch.setattr(model_runner, "part_inputs", lambda part, size: change(part, part_inputs(part, size)))
 
 
@@ -291,7 +294,10 @@ def draw_again_from_the_seed_after_a_preemption(patch: pytest.MonkeyPatch) -> No
 
 @budget_output_mutation("penalties-and-a-bias-through-a-preemption", "Hugging Face says")
 def count_tokens_from_before_a_preemption_as_prompt(patch: pytest.MonkeyPatch) -> None:
-    """For penalties, which count generated tokens alone."""
+    """Compute penalties as if the tokens that were generated before a preemption were part of the prompt.
+
+    Frequency and presence penalties count generated tokens only.
+    """
     preempt, penalise = TokenBudgetScheduler._preempt, logits.penalise_generated
     before: dict[tuple[int, ...], int] = {}
 
@@ -310,7 +316,7 @@ def count_tokens_from_before_a_preemption_as_prompt(patch: pytest.MonkeyPatch) -
 
 @budget_output_mutation("the-same-prompt-of-128-again", "used 1, expected 2")
 def leave_found_blocks_in_the_free_queue(patch: pytest.MonkeyPatch) -> None:
-    """So that another request may be given them while they are read."""
+    """Leave found blocks in the free queue, so that they can be allocated to another request while they are read."""
     share = SharedPool.share
 
     def careless(self: SharedPool, holder: str, found: Any) -> None:

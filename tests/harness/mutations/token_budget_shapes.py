@@ -1,4 +1,4 @@
-"""Mutations of how a mixed step is put to the device: the simulated card must refuse each."""
+"""Mutations of the tensors of a step with ``token_budget``. The simulated card must refuse each of them."""
 
 from dataclasses import replace
 from typing import Any

@@ -11,10 +11,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], None]]:
-    """Delay Ctrl-C in a ``with`` block until the function that is yielded is called. It raises KeyboardInterrupt then.
+    """Delay Ctrl-C in a ``with`` block. Yield a function that raises KeyboardInterrupt if Ctrl-C was pressed.
 
     A second Ctrl-C raises KeyboardInterrupt immediately. If the process ignores SIGINT or handles it itself, or if the
-    block does not run in the main thread, nothing changes.
+    block does not run in the main thread, Ctrl-C is not delayed.
     """
     pressed: list[int] = []
 

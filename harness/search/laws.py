@@ -1,7 +1,7 @@
-"""The laws, which are properties that the run of every random workload must have.
+"""The laws: three properties that the run of every random workload must have.
 
-The steps are those that the rules of the scheduler require, no step violates an invariant, and the tokens of a request
-do not depend on the other requests in the batch.
+The steps are those that the scheduler model predicts (an independent implementation of the scheduling rules). No step
+violates an invariant of the scheduler. The tokens of a request do not depend on the other requests in the batch.
 """
 
 from collections.abc import Sequence
@@ -27,13 +27,16 @@ class Trial:
 
 
 def try_workload(session: Session, workload: Workload, specs: Sequence[RequestSpec]) -> Trial:
-    """Run a workload with its limits. ``specs`` are its requests in the form that drivers take."""
+    """Run a workload with its limits. ``specs`` are its requests in the form that drivers take.
+
+    Raises ValueError if the engine can't have these limits.
+    """
     session.reset(workload.limits)
     return Trial(workload, specs, run_workload(session, specs, workload.requests))
 
 
 def follows_the_rules(trial: Trial, *, blocks: bool = True) -> Verdict:
-    """Check that every step is the one that the model of the scheduler's rules predicts.
+    """Check that every step is the one that the scheduler model predicts.
 
     With ``blocks`` False, block counts are not compared, for drivers that can't observe blocks.
     """
@@ -61,7 +64,7 @@ def keeps_invariants(trial: Trial) -> Verdict:
 def is_independent_of_batch(trial: Trial, session: Session) -> Verdict:
     """Check that each request gets the same tokens as without other requests in the batch.
 
-    Every request is run again without other requests, and with the limits with which the engine was built.
+    For this, ``session`` runs every request again, alone and with the limits with which the engine was started.
     """
     specs = [spec.within(trial.workload.limits.max_model_len) for spec in trial.specs]
     for spec, request, tokens in zip(specs, trial.workload.as_requests(), trial.run.tokens, strict=True):
@@ -72,7 +75,7 @@ def is_independent_of_batch(trial: Trial, session: Session) -> Verdict:
 
 
 def _generated(trial: Trial) -> Tokens | None:
-    """Return the tokens that a model generated. Return None if the tokens were simulated, or no model ran."""
+    """Return the tokens that an LLM generated for each request. Return None if no LLM ran, or tokens were simulated."""
     if any(spec.simulated_token_ids for spec in trial.specs) or not any(trial.run.tokens):
         return None
     return [[token.token_id for token in tokens] for tokens in trial.run.tokens]

@@ -20,8 +20,8 @@ from harness.utils.paths import resolved
 def write_suite(folder: Path, found: Found) -> Path:
     """Write a suite with the failing workload as its only case to ``folder``, and return the path of the file.
 
-    The name of the file is derived from the workload. Raises OSError if it can't be written, and ValueError as
-    ``suite_text`` does.
+    The name of the file is the workload's ``case_id``. Raises OSError if the file can't be written, and ValueError if a
+    request of the workload ends before ``max_tokens`` (see ``suite_text``).
     """
     path = folder / f"{found.workload.case_id}.yaml"
     text = suite_text(found, name_of(path))
@@ -31,7 +31,7 @@ def write_suite(folder: Path, found: Found) -> Path:
 
 
 def name_of(path: Path) -> str:
-    """Return the name for the suite in a file: its path below a folder ``suites``, or else the name of the file."""
+    """Return the name for the suite in a file: the path below the folder ``suites``, else the file name. No suffix."""
     parts = resolved(path).with_suffix("").parts
     start = len(parts) - parts[::-1].index("suites") if "suites" in parts[:-1] else -1
     return "/".join(parts[start:])
@@ -48,16 +48,17 @@ def run_command(path: Path, found: Found, driver: str = "reference") -> str:
 
 
 def suite_text(found: Found, name: str = "") -> str:
-    """Return the text of the suite file. Its step table is that of the rules, so the engine under test fails the case.
+    """Return the text of a suite file with the failing workload as its only case.
 
-    ``name`` is the name of the suite, by default the id of its case. Raises ValueError if a request of the workload
-    ends before ``max_tokens``, because a suite would have to name the token that ends it.
+    The expected step table is the one that the rules require, so the engine under test fails the case. ``name`` is the
+    name of the suite, by default the id of the case. Raises ValueError if a request of the workload ends before
+    ``max_tokens``, because a suite must name the token that ends a request, and a workload has no tokens.
     """
     workload = found.workload
     if any(request.stops_after is not None for request in workload.requests):
         raise ValueError(
-            "a workload with early stops cannot be written as a suite, because a suite must name the token at which a "
-            "request stops, and the workload has none"
+            "a workload with early stops can't be written as a suite, because a suite must name the token that ends a "
+            "request, and the workload has no tokens: search with early_stops=False"
         )
     options, scheduler = workload.options, scheduler_named(workload.scheduler)
     lines = [

@@ -32,7 +32,7 @@ Progress = Callable[[int, int], None]
 class Found:
     """A failing workload after shrinking, and the verdict about its run.
 
-    ``engine`` is the driver's description of the engine. ``on_a_model`` is whether the engine ran an LLM.
+    ``engine`` is the name and version of the engine (``Driver.describe``). ``on_a_model`` is whether it ran an LLM.
     """
 
     workload: Workload
@@ -43,16 +43,16 @@ class Found:
 
 @dataclass(frozen=True)
 class Alone:
-    """Number of requests that got the same tokens as without other requests in the batch.
+    """How many requests were run again without other requests in the batch, and got the same tokens.
 
-    ``preempted`` is the number of those requests that were preempted at least once.
+    ``preempted`` is the number of those requests that were preempted at least once in the batch.
     """
 
     requests: int = 0
     preempted: int = 0
 
     def plus(self, run: Run) -> "Alone":
-        """Return these numbers plus the numbers of the requests in ``run``."""
+        """Return these numbers plus those of ``run``, all of whose requests got the same tokens when run alone."""
         preempted = {request for step in run.steps for request in step.preempted or ()}
         return Alone(self.requests + len(run.tokens), self.preempted + len(preempted))
 
@@ -62,8 +62,8 @@ class SearchResult:
     """The result of a search. ``found`` is the failing workload, None if there is none.
 
     ``tried`` is the number of workloads that were run, and ``steps`` the number of their engine steps. Both include
-    workloads that were run for shrinking. ``seconds`` is the duration of the search. ``alone`` counts the requests that
-    were run again without other requests, and got the same tokens.
+    workloads that were run for shrinking. ``seconds`` is the duration of the search. ``alone`` has the number of
+    requests that were run again without other requests, and got the same tokens.
     """
 
     tried: int
@@ -88,12 +88,16 @@ def search(
     The same seed gives the same workloads only while the code is the same, because hypothesis also generates constants
     that it finds in the code. If the driver generates tokens, the engine runs ``model``, and each request must get the
     same tokens as without other requests in the batch. With other drivers, only the steps are checked. ``scheduler`` is
-    the name of a scheduler that has a model of its rules. With ``early_stops``, which needs a driver that runs no
-    model, requests may end before ``max_tokens`` if the scheduler's strategy supports this.
+    the name of a scheduler that has a scheduler model. With ``early_stops``, some requests end before ``max_tokens``;
+    only the strategy of the continuous scheduler has such requests. Raises ValueError if ``early_stops`` is given with
+    a driver that runs an LLM.
     """
     tokens = TOKENS in driver.capabilities
     if early_stops and tokens:
-        raise ValueError("early stops need a driver that runs no model, because a model's tokens are not known before")
+        raise ValueError(
+            f"early_stops needs a driver that runs no model, because the tokens of a model are not known in advance, "
+            f"but {driver.name} runs one: use SimulationDriver"
+        )
     engines = EnginePool(driver)
     try:
         with interruptible() as raise_if_interrupted:
@@ -144,7 +148,10 @@ class WorkloadChecker:
         self.alone = Alone()
 
     def check(self, workload: Workload) -> Verdict:
-        """Run a workload. Return the verdict of the first law that it violates, or of the last law if it obeys all."""
+        """Run a workload, and check the laws (``laws.py``).
+
+        Return the verdict of the first law that the workload violates, or of the last law if it violates none.
+        """
         self.raise_if_interrupted()
         self.broken = True
         try:

@@ -1,6 +1,6 @@
-"""Shrink a failing workload: try simpler workloads, and continue with those that fail in the same way.
+"""Shrink a failing workload: try simpler workloads, and continue with one that fails in the same way.
 
-``survey`` uses this module because it shrinks many failures. hypothesis would shrink only the first one.
+``survey`` uses this module, because hypothesis shrinks only the first failure, and a survey shrinks all.
 """
 
 import re
@@ -16,19 +16,22 @@ W = TypeVar("W", bound=Workload)
 
 
 def failure_kind(verdict: Verdict) -> str:
-    """Return the kind of a failure: the headline of the verdict, in which ``N`` replaces each number."""
+    """Return the headline of a verdict, in which ``N`` replaces numbers, so that similar failures have equal texts.
+
+    Several numbers with spaces between them are replaced by one ``N``.
+    """
     return re.sub(r"\d+( \d+)*", "N", verdict.headline.split(" (/")[0])
 
 
 def features_of(workload: Workload) -> tuple[str, ...]:
-    """Return the names of the limits and features of a shrunk workload, all of which it needs to fail in this way."""
+    """Return names for what is not default in a shrunk workload, such as ``max_num_seqs``: it fails only with these."""
     return search_tools_of(workload.scheduler).features(workload)
 
 
 def shrunk(workload: W, verdict: Verdict, check: Callable[[W], Verdict]) -> tuple[W, Verdict]:
-    """Return the simplest workload that fails in the same way, and its verdict.
+    """Return the simplest workload found that has the same ``failure_kind``, and its verdict.
 
-    ``check`` runs a workload. At most ``MAX_TRIALS`` workloads are run.
+    ``check`` runs a workload and returns its verdict. At most ``MAX_TRIALS`` workloads are run.
     """
     wrong, trials = failure_kind(verdict), 0
     tried = {workload}

@@ -1,4 +1,7 @@
-"""Survey an engine that fails many workloads: run random workloads, and shrink and count all that fail."""
+"""A survey: run many random workloads on an engine, shrink each one that fails, and count the kinds of failures.
+
+In contrast, ``search`` stops at the first failure. A survey is for engines that fail many workloads.
+"""
 
 import time
 from collections import Counter
@@ -18,15 +21,16 @@ from harness.search.shrink import failure_kind, features_of, shrunk
 from harness.types import BLOCK_SIZE, DEFAULT_SCHEDULER, Verdict, blocks_for
 
 DRAWS = 3
-"""Maximum number of workloads to generate for each different one, because hypothesis generates some repeatedly."""
+"""How many workloads are generated at most, divided by how many are to be run: hypothesis generates some repeatedly."""
 
 
 @dataclass(frozen=True)
 class Survey:
-    """The result of a survey. ``found`` has each failing workload after shrinking, in the order in which they failed.
+    """The result of running many random workloads. ``found`` has all that failed, after shrinking, in order of failure.
 
     ``tried`` is the number of workloads that were run, ``steps`` the number of their engine steps, and ``seconds`` the
-    duration. None of them includes shrinking. ``alone`` is as in ``SearchResult``.
+    duration. ``alone`` has the number of requests that were run again without other requests, and got the same tokens.
+    None of these numbers includes the runs for shrinking.
     """
 
     tried: int
@@ -37,17 +41,17 @@ class Survey:
 
     @property
     def kinds(self) -> Counter[str]:
-        """Return the number of failures of each kind."""
+        """Return the number of failures of each kind (``kind_with_features``)."""
         return Counter(map(kind_with_features, self.found))
 
     @property
     def beyond_entry_points(self) -> Counter[str]:
-        """Return, for each kind of failure, how many workloads have a request that every entry point would refuse."""
+        """Return, for each kind of failure, how many failing workloads have a request that all entry points refuse."""
         return Counter(kind_with_features(each) for each in self.found if beyond_entry_points(each))
 
     @property
     def smallest(self) -> dict[str, Found]:
-        """Return the smallest workload of each kind of failure."""
+        """Return the smallest failing workload of each kind of failure."""
         kept: dict[str, Found] = {}
         for each in sorted(self.found, key=_size):
             kept.setdefault(kind_with_features(each), each)
@@ -64,10 +68,11 @@ def survey(
     progress: Progress | None = None,
     shrinking: Callable[[int, int], None] = lambda number, count: None,  # noqa: ARG005
 ) -> Survey:
-    """Run ``budget`` different workloads on engines of ``driver``, and shrink every workload that violates a law.
+    """Run ``budget`` different workloads on engines of ``driver``, and shrink every one that violates a law (laws.py).
 
-    ``scheduler`` is the name of the scheduler whose workloads and rules are used. ``shrinking`` is called before each
-    failing workload is shrunk, with its number, from 1, and the number of failing workloads.
+    ``model`` is the LLM that the engine runs, if the driver runs one. ``scheduler`` is the name of the scheduler whose
+    workloads and rules are used. ``shrinking`` is called before each failing workload is shrunk, with its number, from
+    1, and the number of failing workloads.
     """
     with interruptible() as raise_if_interrupted:
         checker = WorkloadChecker(EnginePool(driver), model, progress, raise_if_interrupted)
@@ -127,15 +132,19 @@ def _surveyed(
 
 
 def kind_with_features(found: Found) -> str:
-    """Return the kind of a failure, with the limits and features that the shrunk workload needs to fail."""
+    """Return a text that is equal for similar failures: ``failure_kind``, then what the shrunk workload needs to fail.
+
+    The latter is in brackets, for example ``[max_num_seqs, an abort]``.
+    """
     limits = ", ".join(features_of(found.workload))
     return failure_kind(found.verdict) + (f" [{limits}]" if limits else "")
 
 
 def beyond_entry_points(found: Found) -> bool:
-    """Return whether the workload has a request that every entry point would refuse, because it exceeds max_model_len.
+    """Return whether the workload has a request that all entry points refuse, because it exceeds ``max_model_len``.
 
-    The search adds requests directly to the engine core, which does not check this (docs/scheduling-rules.md "Limits").
+    Random workloads are added directly to the engine core, which does not check this (docs/scheduling-rules.md,
+    "Limits").
     """
     context = found.workload.limits.max_model_len
     requests = found.workload.requests

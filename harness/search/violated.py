@@ -1,4 +1,4 @@
-"""Determine which requirements a failing workload violates. The search names them in the suite that it writes."""
+"""Determine which requirements of suites/requirements.yaml a run violates, for suites that a search writes."""
 
 from harness.schedulers.spec import SchedulerSpec
 from harness.types import Verdict
@@ -10,6 +10,6 @@ FAILED = ("CB-PREFILL-02", "CB-END-02")
 
 
 def violated(scheduler: SchedulerSpec, verdict: Verdict) -> tuple[str, ...]:
-    """Return the ids of the violated requirements in suites/requirements.yaml, at least one."""
+    """Return the ids of the requirements that a run with this verdict violates, at least one."""
     unfinished = "failed" in verdict.headline or "not done" in verdict.headline
     return scheduler.requirements_of(verdict, unfinished=unfinished) or (FAILED if unfinished else TOKENS)

@@ -22,8 +22,8 @@ PARTS = ("left", "found", "prompt", "made", "right", "unused")
 class Scale:
     """Converts steps and numbers of tokens to coordinates, in pixels.
 
-    ``step`` is the width of a step. ``lane`` is the height of a lane, and stands for ``tokens`` tokens. ``tkv`` is the
-    largest value of the line at the top of the time-line.
+    ``step`` is the width of a step in pixels. ``lane`` is the height of a lane in pixels, and stands for ``tokens``
+    tokens. ``tkv`` is the largest value of the curve above the lanes, which shows tkv or tokens per step.
     """
 
     step: float
@@ -39,7 +39,7 @@ class Scale:
 
 
 def lane(line: TimeLine, sequence: int, bottom: int, scale: Scale) -> Iterator[str]:
-    """Yield the SVG elements of the lane of one sequence. ``bottom`` is the y coordinate of the bottom of the lane."""
+    """Yield the SVG elements of the lane of one sequence. ``bottom`` is the y coordinate of the lane's lower edge."""
     size = line.sizes[sequence]
     yield f'<text class="label" x="{LABELS - 6}" y="{place(bottom - scale.lane / 2)}">{sequence}</text>'
     words = f"{size.prompt_length} + {size.max_tokens}"
@@ -63,7 +63,9 @@ def lane(line: TimeLine, sequence: int, bottom: int, scale: Scale) -> Iterator[s
 class _Held(NamedTuple):
     """The bar of a sequence in one stretch.
 
-    ``left`` and ``right`` are x coordinates. ``begin`` and ``end`` have the heights of the parts at these coordinates.
+    ``left`` and ``right`` are x coordinates. ``begin`` and ``end`` have, at these coordinates, the height of the lower
+    edge of each part and of the upper edge of the last one, in pixels. ``first_border`` and ``last_border`` are the
+    lowest and the highest line between blocks, in tokens.
     """
 
     left: int
@@ -82,7 +84,10 @@ class _Held(NamedTuple):
 
 
 class _Edge(NamedTuple):
-    """The lower and the upper end of a part of a bar at the x coordinate ``x``, as heights above the lane's bottom."""
+    """The lower and the upper edge of a part of a bar at the x coordinate ``x``.
+
+    They are in pixels above the lane's lower edge.
+    """
 
     x: int
     low: int
@@ -90,7 +95,10 @@ class _Edge(NamedTuple):
 
 
 def _areas(held: Sequence[_Held], part: int) -> Iterator[list[_Edge]]:
-    """Yield the outlines of the part with the number ``part`` of the bar. An outline ends where the part is empty."""
+    """Yield the outlines of one part of the bars. ``part`` is its index in ``PARTS``.
+
+    An outline ends where the part is empty.
+    """
     edges: list[_Edge] = []
     for each in held:
         begin = _Edge(each.left, each.begin[part], each.begin[part + 1])
@@ -106,7 +114,7 @@ def _areas(held: Sequence[_Held], part: int) -> Iterator[list[_Edge]]:
 
 
 def _area(edges: Sequence[_Edge], bottom: int) -> str:
-    """Return the SVG path around an outline. Coordinates are relative, because then the path is shortest."""
+    """Return the SVG path around an outline. Coordinates are relative, because this makes the path shortest."""
     corners = [(edge.x, edge.high) for edge in edges] + [(edge.x, edge.low) for edge in reversed(edges)]
     path = [f"M{corners[0][0]} {bottom - corners[0][1]}"]
     for (x, y), (next_x, next_y) in pairwise(corners):
@@ -136,7 +144,7 @@ def _borders(held: Sequence[_Held], bottom: int, scale: Scale) -> str:
 
 
 def spans(stretches: Sequence[Stretch], holds: Callable[[Stretch], bool]) -> Iterator[tuple[int, int]]:
-    """Yield (first step, last step) of each range of stretches for which ``holds(stretch)`` is true."""
+    """Yield (first step, last step) of each range of consecutive stretches for which ``holds(stretch)`` is true."""
     first = None
     for stretch in stretches:
         now = holds(stretch)

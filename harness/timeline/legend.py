@@ -53,14 +53,14 @@ def patterns() -> str:
 
 
 def legend_height(width: float, own: Collection[str]) -> int:
-    """Return the height of the legend in pixels. The arguments are those of ``legend_parts``."""
+    """Return the height of the legend in pixels. ``width`` and ``own`` are as in ``legend_parts``."""
     return ROW * (1 + max(line for _, _, line in _placed(width, own))) + 6
 
 
 def legend_parts(top: float, width: float, own: Collection[str]) -> Iterator[str]:
     """Yield the SVG elements of the legend, arranged in lines of ``width`` pixels below the y coordinate ``top``.
 
-    ``own`` has the names of the entries to include of those that only some schedulers have.
+    The legend has the entries that all schedulers have, and those in ``own`` (``Drawing.legend`` of a scheduler).
     """
     for name, x, line in _placed(width, own):
         y = top + line * ROW

@@ -11,8 +11,8 @@ from harness.types import BLOCK_SIZE
 class TimeLine:
     """The time-line of a run.
 
-    ``sizes`` has the size of each request. ``stretches`` are the ranges of steps, in order and without gaps.
-    ``drawing`` says how to draw the scheduler of the run.
+    ``sizes`` has the size of each request. ``stretches`` are the ranges of steps that are drawn as one shape, in order
+    and without gaps. ``drawing`` says how time-lines of the run's scheduler are drawn.
     """
 
     sizes: tuple[Size, ...]

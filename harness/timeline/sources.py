@@ -14,7 +14,7 @@ from harness.types import StepRow
 
 
 def of_rows(rows: Iterable[StepRow]) -> Iterator[StepRow]:
-    """Yield the rows of an expected step table with their kinds. The table may omit plain decodes."""
+    """Yield the rows of an expected step table, with ``kind`` filled in. The table may omit plain decodes."""
     before: StepRow | None = None
     got_tokens: set[int] = set()
     for row in rows:
@@ -48,7 +48,7 @@ def tables_of(steps: Iterable[StepRow]) -> list[list[Any]]:
 
 
 def of_trace(item: Mapping[str, Any]) -> TimeLine:
-    """Return the time-line of a traced workload (see ``harness/trace.py``)."""
+    """Return the time-line of ``item``, a workload in the output of ``spyre-cb trace`` (see ``harness/trace.py``)."""
     sizes = [Size(r["prompt_len"], r["max_tokens"], r.get("join_step", 0)) for r in item["requests"]]
     steps = with_tables(of_rows(map(_row, item["steps"])), item.get("tables", ()))
     options: Mapping[str, Any] = next((item[key] for key in OPTION_KEYS if key in item), {})
@@ -56,16 +56,17 @@ def of_trace(item: Mapping[str, Any]) -> TimeLine:
 
 
 def _row(values: Sequence[Any]) -> StepRow:
-    """Convert a row of a trace, whose values are in the order of the trace's columns."""
+    """Convert a row in the output of ``spyre-cb trace``. Its values are in the order of the scheduler's columns."""
     return from_data(dict(zip(columns_of_cells(values), values, strict=True)))
 
 
 def of_data(data: Mapping[str, Any]) -> tuple[TimeLine, TimeLine | None] | None:
-    """Return the observed and the expected time-line for the ``data`` of a verdict, None if the data has no steps.
+    """Return the observed and the expected time-line for ``data`` of a verdict, None if it has no steps.
 
-    The expected time-line is None if the data has no expected steps. The keys ``steps`` and ``expected`` have step
-    tables. The key ``sizes`` has [prompt length, max_tokens, join_step] for each request. If the scheduler has options,
-    the data also has the keys ``options``, and ``tables`` (see ``tables_of``).
+    The keys ``steps`` and ``expected`` have the observed and the expected step table. The expected time-line is None if
+    there is no expected table, or if the steps are as expected. The key ``sizes`` has [prompt length, max_tokens,
+    join_step] for each request. If the scheduler has options, there are also the keys ``options`` and ``tables`` (see
+    ``tables_of``).
     """
     if not data.get("sizes") or not data.get("steps"):
         return None
@@ -80,7 +81,7 @@ def of_data(data: Mapping[str, Any]) -> tuple[TimeLine, TimeLine | None] | None:
 def first_of(data: Iterable[Mapping[str, Any]]) -> tuple[TimeLine, TimeLine | None] | None:
     """Return the observed and the expected time-line of the first verdict that can be drawn, None if there is none.
 
-    ``data`` has the ``data`` of several verdicts. The expected time-line is None if it does not differ from the
+    ``data`` has ``Verdict.data`` of several verdicts. The expected time-line is None if it does not differ from the
     observed one.
     """
     for each in data:

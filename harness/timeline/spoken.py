@@ -11,7 +11,8 @@ PART_NAMES = ("left padding", "found in the cache", "prompt", "generated", "righ
 def described(stretch: Stretch, *, own_tkv: bool) -> Iterator[str]:
     """Yield a line about the stretch as a whole, and a line about each sequence that holds blocks.
 
-    A value that changes within the stretch is shown as ``A to B``. ``own_tkv`` is whether each request has its own tkv.
+    Further lines name preempted and waiting requests. A value that changes within the stretch is shown as ``A to B``.
+    ``own_tkv`` is whether each request has its own tkv.
     """
     steps = f"step {stretch.first}" if stretch.steps == 1 else f"steps {stretch.first} to {stretch.last}"
     yield f"{steps}: {_kind(stretch)}, {_size(stretch)}{_blocks(stretch)}"

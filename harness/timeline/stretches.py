@@ -17,9 +17,9 @@ def time_line(
 ) -> TimeLine:
     """Convert the rows of a step table to a time-line. The table may omit plain decodes.
 
-    ``options`` are the options of the scheduler. The scheduler is recognised by the columns of the rows. Rows that
-    break the rules of the scheduler are drawn as well as possible, because time-lines are most useful for wrong runs.
-    Raises ValueError if there are no rows.
+    ``options`` are the options of the scheduler, by name. The scheduler is recognised by the columns of the rows. Rows
+    that break the rules of the scheduler are drawn as well as possible, because time-lines are most useful for wrong
+    runs. Raises ValueError if there are no rows.
     """
     rows, all_sizes = list(steps), tuple(sizes)
     if not rows:
@@ -44,7 +44,7 @@ def _merged(stretches: Iterable[Stretch]) -> Iterator[Stretch]:
 
 
 def _without_gaps(steps: Iterable[StepRow]) -> Iterator[tuple[StepRow, int]]:
-    """Yield each row with the number of steps that the row stands for. A row is added for omitted plain decodes."""
+    """Yield each row with the number of steps that it stands for: 1, or more for a row added for omitted decodes."""
     before: StepRow | None = None
     for row in steps:
         if before is not None and row.step > before.step + 1:

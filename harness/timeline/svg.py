@@ -27,8 +27,8 @@ LETTERS = {"prefill": "P", "mixed": "M", "idle": "I"}
 def as_svg(line: TimeLine, expected: TimeLine | None = None, *, alone: bool = True, title: str = "Time-line") -> str:
     """Return the SVG of a time-line. Steps that differ from ``expected`` also show the expected values.
 
-    With ``alone``, the SVG contains the style sheet and a legend, so that it can be a file. An HTML page with several
-    time-lines contains them only once (``legend.py``).
+    With ``alone``, the SVG contains the style sheet and a legend, so that it can be a file of its own. Without it, the
+    SVG is for an HTML page that contains the style sheet and the legend once (``legend.py``).
     """
     both = [line, *([expected] if expected else [])]
     apart = list(steps_apart(line, expected)) if expected else []
@@ -65,7 +65,10 @@ def as_svg(line: TimeLine, expected: TimeLine | None = None, *, alone: bool = Tr
 
 
 def legend(own: Collection[str]) -> str:
-    """Return the legend as a separate SVG, for a page with many time-lines. ``own`` is as in ``legend_parts``."""
+    """Return the legend as a separate SVG, for a page with many time-lines.
+
+    ``own`` has the names of entries to include that not all schedulers have.
+    """
     height = legend_height(WIDTH, own)
     opening = f'<svg class="timeline" viewBox="0 0 {WIDTH} {height}" role="img">'
     parts = legend_parts(0, WIDTH, own)
@@ -110,7 +113,7 @@ def _outline(wanted: Sequence[Stretch], sequence: int, bottom: float, scale: Sca
 
 
 def _between(stretches: Sequence[Stretch], first: int, last: int) -> Iterator[Stretch]:
-    """Yield the parts of the stretches that are between the steps ``first`` and ``last``."""
+    """Yield the parts of the stretches that are between the steps ``first`` and ``last``, both inclusive."""
     for s in stretches:
         if s.first <= last and s.last >= first:
             begin = max(first, s.first)

@@ -1,4 +1,7 @@
-"""Draw a time-line as text, with a row for each request and a column for each step, and the batch after some steps."""
+"""Draw a time-line as text, with a row for each request and a column for each step.
+
+Below it, the blocks in the KV cache after some of the steps are drawn.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,8 +28,8 @@ class _Column:
 def as_text(line: TimeLine, width: int = 100) -> list[str]:
     """Return the time-line as lines of at most ``width`` characters. ``legend_of`` explains the characters.
 
-    If there are too many steps, plain decodes are left out. If there are still too many, the time-line continues below
-    the first rows.
+    If there are too many steps for this width, plain decodes are left out. If there are still too many, the time-line
+    is divided into several groups of lines, one below the other.
     """
     labels = _labels(line)
     room = max(FEWEST_COLUMNS, width - max(map(len, labels)) - 1)
@@ -54,14 +57,17 @@ def _labels(line: TimeLine) -> list[str]:
 
 
 def _fitted(stretches: Sequence[Stretch], room: int) -> list[_Column]:
-    """Return the columns that fit into ``room`` characters. Plain decodes are left out evenly in all stretches."""
+    """Return the columns of the time-line. If they do not fit into ``room`` characters, plain decodes are left out.
+
+    All stretches are cut to the same length. The result can still be longer than ``room``.
+    """
     longest = max(stretch.steps for stretch in stretches)
     cut = next((n for n in range(longest, 1, -1) if sum(min(s.steps, n) for s in stretches) <= room), 2)
     return [column for stretch in stretches for column in _columns(stretch, cut)]
 
 
 def _columns(stretch: Stretch, cut: int) -> Iterator[_Column]:
-    """Yield columns for the first and last steps of a stretch, and one column between them for the omitted steps."""
+    """Yield at most ``cut`` columns: the first and last steps of a stretch, and one column for the omitted steps."""
     if stretch.steps <= cut:
         yield from (_Column(step, stretch) for step in range(stretch.first, stretch.last + 1))
         return

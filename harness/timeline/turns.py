@@ -1,4 +1,4 @@
-"""Draw the parts of a lane that only some schedulers have, such as pauses, preemptions, shared blocks and own tkv."""
+"""Draw the parts of a lane that only some schedulers have: pauses, preemptions, shared blocks, and tkv per request."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -12,7 +12,7 @@ SMALLEST_LETTER = 7
 
 
 def groups(line: TimeLine) -> dict[tuple[int, ...], str]:
-    """Return a letter for each set of requests that share a block."""
+    """Return a letter for each set of requests that share a block. The keys are request numbers in ascending order."""
     found: dict[tuple[int, ...], str] = {}
     for stretch in line.stretches:
         for sequence, runs in stretch.shared.items():
@@ -49,7 +49,10 @@ def turns(
 
 
 def wanted_turns(wanted: Sequence[Stretch], sequence: int, bottom: int, scale: Scale) -> str:
-    """Return dashed lines for the expected steps of a sequence, below its lane, and its expected pauses, at the top."""
+    """Return the SVG elements for the expected steps of a sequence.
+
+    These are dashed lines below its lane for prefills and decodes, and signs in the lane for pauses and preemptions.
+    """
     path = ""
     for stretch in wanted:
         left, right = scale.x(stretch.first), scale.x(stretch.last + 1)
@@ -84,7 +87,7 @@ def _pauses(stretches: Sequence[Stretch], sequence: int, bottom: int, scale: Sca
 def _shared_areas(
     stretches: Sequence[Stretch], sequence: int, bottom: int, scale: Scale, letters: Mapping[tuple[int, ...], str]
 ) -> Iterator[str]:
-    """Yield cross-hatched areas with a letter for the shared blocks of a sequence."""
+    """Yield the SVG elements for the shared blocks of a sequence: cross-hatched areas with a letter (``groups``)."""
     area: list[tuple[int, int, float, float, str]] = []
     open_areas: dict[tuple[float, float, str], int] = {}
     for stretch in stretches:

@@ -149,12 +149,12 @@ def test_a_suite_asks_for_outputs_only_where_a_model_ran(tmp_path: Path) -> None
 
 def test_early_stops_cannot_be_written_as_a_suite() -> None:
     workload = Workload(AS_BUILT, (PlannedRequest(1, 3, stops_after=2),))
-    with pytest.raises(ValueError, match="early stops cannot be written as a suite"):
+    with pytest.raises(ValueError, match="early stops can't be written as a suite"):
         suite_text(found_on(workload))
 
 
 def test_early_stops_are_not_for_models() -> None:
-    with pytest.raises(ValueError, match="early stops need a driver that runs no model"):
+    with pytest.raises(ValueError, match="early_stops needs a driver that runs no model"):
         search(ReferenceDriver(), 1, early_stops=True)
 
 

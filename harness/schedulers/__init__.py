@@ -1,4 +1,7 @@
-"""The schedulers that engines can have. Each has a folder with a ``SchedulerSpec`` (``spec.py``)."""
+"""The schedulers that engines can have: ``continuous``, ``chunked``, ``token_budget`` and ``static``.
+
+Each has a folder with its ``SPEC``, a ``SchedulerSpec`` (``spec.py``).
+"""
 
 from collections.abc import Mapping
 
@@ -17,13 +20,14 @@ def scheduler_named(name: str) -> SchedulerSpec:
 
 
 def search_tools_of(name: str) -> SearchTools:
-    """Return the functions that the search needs for a scheduler.
+    """Return the functions that ``spyre-cb search`` needs for a scheduler.
 
-    Raises ValueError if the scheduler has no model of its rules.
+    Raises ValueError if the scheduler has no scheduler model (an independent implementation of its rules).
     """
     tools = SPECS[name].search_tools
     if tools is None:
-        raise ValueError(f"the scheduler {name} has no model of its rules, which a search needs; use another scheduler")
+        others = ", ".join(spec.name for spec in SPECS.values() if spec.search_tools is not None)
+        raise ValueError(f"a search can't predict the steps of the scheduler {name}; use one of {others}")
     return tools()
 
 

@@ -16,7 +16,7 @@ class Size(NamedTuple):
 
 
 class Bar(NamedTuple):
-    """The blocks that one sequence holds or has reserved, divided into parts. All numbers are in tokens.
+    """The bar of one sequence: the blocks that it holds or has reserved, divided into parts. All numbers are in tokens.
 
     ``left_padding`` includes whole blocks of padding, which the sequence does not hold. ``prompt`` are the computed
     tokens of the prompt, and ``found`` those that were found in the prefix cache and are not computed again.
@@ -41,7 +41,7 @@ class Bar(NamedTuple):
 
     @property
     def indent(self) -> int:
-        """Return the number of left-padding tokens in whole blocks, which are not held."""
+        """Return the number of tokens in whole blocks of left padding. The sequence does not hold these blocks."""
         return self.left_padding - self.left_padding % BLOCK_SIZE
 
     @property
@@ -71,12 +71,13 @@ class Stretch:
     """Consecutive steps that are drawn as one shape: the step of ``row``, and the steps after it up to ``last``.
 
     From one of these steps to the next, tkv and the number of generated tokens grow by 1, and nothing else changes.
-    ``bars`` has the bar of each sequence after the first of the steps, including sequences that ended in it.
+    ``bars`` has the bar of each sequence after the first of the steps, including sequences that ended in this step.
     ``prefilled`` is the sequence whose prompt is computed, None if there is none. With chunked prefill, ``chunk`` is
-    (number of the chunk from 1, number of chunks). ``shared`` has the shared blocks of each sequence.
+    (number of the chunk from 1, number of chunks). ``shared`` has the blocks of each sequence that others hold as well.
 
-    ``catching_up`` and ``decoding`` are empty except with the token-budget scheduler: the sequences that compute tokens
-    of their prompt, or tokens lost in a preemption, and the other scheduled sequences.
+    ``catching_up`` and ``decoding`` are only used with the token-budget scheduler. ``catching_up`` are the scheduled
+    sequences that compute tokens of their prompt, or compute tokens again after a preemption. ``decoding`` are the
+    other scheduled sequences.
     """
 
     row: StepRow
@@ -113,11 +114,11 @@ class Stretch:
 
     @property
     def prefills(self) -> tuple[int, ...]:
-        """Return the sequences that compute tokens of their prompt, or tokens lost in a preemption."""
+        """Return the sequences that compute tokens of their prompt, or compute tokens again after a preemption."""
         return self.catching_up if self.prefilled is None else (self.prefilled,)
 
     def tkv_at(self, step: int) -> int:
-        """Return tkv after ``step`` or, for the token-budget scheduler, the number of tokens computed in the step."""
+        """Return tkv after ``step`` or, with the token-budget scheduler, the number of tokens computed in ``step``."""
         if self.row.scheduled is not None:
             return sum(tokens for _, tokens in self.row.scheduled)
         return self.row.tkv_or_0 + step - self.first
@@ -139,7 +140,10 @@ def _grown(bar: Bar, tokens: int) -> Bar:
 
 
 def shared_blocks(tables: Mapping[int, Sequence[int]]) -> dict[int, tuple[Shared, ...]]:
-    """Return the blocks of each sequence that other sequences hold as well. ``tables`` has the block table of each."""
+    """Return, for each sequence, the blocks that other sequences hold as well.
+
+    ``tables`` has the block table of each sequence. Sequences without such blocks are left out.
+    """
     holders: dict[int, list[int]] = {}
     for sequence, table in tables.items():
         for block in dict.fromkeys(table):

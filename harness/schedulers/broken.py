@@ -1,4 +1,4 @@
-"""Violations of invariants, the verdict about them, and a check of how requests end that all schedulers use."""
+"""Violations of invariants, the verdict about them, and the check of how requests end, which all schedulers share."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ SHOWN = 8
 
 @dataclass(frozen=True)
 class Broken:
-    """A violation of an invariant, seen after step ``step``.
+    """A violation of an invariant after step ``step``.
 
-    ``what`` is a sentence, and ``rule`` the key of the invariant in the ``RULES`` of the scheduler.
+    ``what`` says what is wrong. ``rule`` is the key of the invariant in ``RULES`` of the scheduler's ``invariants.py``.
     """
 
     step: int
@@ -39,7 +39,8 @@ def named(requests: Sequence[int]) -> str:
 def as_verdict(found: Iterable[Broken], rules: Mapping[str, str], observations: int) -> Verdict:
     """Return the verdict about the violations that were found in a run.
 
-    ``rules`` has the sentence of each invariant by its key. ``observations`` is the number of rows of the step table.
+    ``rules`` are the ``RULES`` of the scheduler: the text of each invariant, by the key that ``Broken.rule`` has.
+    ``observations`` is the number of rows of the step table.
     """
     broken = sorted(found, key=lambda each: each.step)
     if not broken:
@@ -53,11 +54,11 @@ def as_verdict(found: Iterable[Broken], rules: Mapping[str, str], observations: 
 def length_broken(
     request: RequestSpec, timing: Request, count: int, max_model_len: int | None, finished: int | None, last: int
 ) -> Iterator[Broken]:
-    """Yield violations if a request generated too many or too few tokens. ``count`` is how many it generated.
+    """Yield a violation if the number of tokens that a request generated, ``count``, is too large or too small.
 
-    A request ends after ``max_tokens`` tokens, or when prompt and generated tokens fill ``max_model_len``, which is
-    None if it is not known. ``finished`` is the step at which the request finished, None if it did not finish, and
-    ``last`` the last step of the run.
+    A request ends after ``max_tokens`` tokens, or when prompt and generated tokens fill the context. ``max_model_len``
+    is None if it is not known. ``finished`` is the step at which the request finished, None if it did not finish.
+    ``last`` is the last step of the run.
     """
     number, largest = request.request_id, request.within(max_model_len).max_tokens
     limit = f"max_tokens is {request.max_tokens}"
@@ -72,9 +73,10 @@ def length_broken(
 def ends_broken(
     run: Run, requests: Sequence[RequestSpec], timings: Sequence[Request], max_model_len: int | None
 ) -> Iterator[Broken]:
-    """Yield violations if a request that was not aborted did not finish exactly once, with the right number of tokens.
+    """Yield the violations in how requests ended.
 
-    ``max_model_len`` is as in ``length_broken``.
+    A request that is not aborted must finish exactly once, and with the right number of tokens (``length_broken``).
+    ``max_model_len`` is None if it is not known.
     """
     last = run.steps[-1].step
     for request, timing, tokens in zip(requests, timings, run.tokens, strict=True):

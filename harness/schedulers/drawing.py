@@ -7,7 +7,7 @@ TOKENS_OF_A_CHARACTER = 8
 LANE_HEIGHT = 46
 """Height of a sequence's lane in an SVG time-line, in pixels."""
 PADDED = frozenset({"left", "unused"})
-"""Names of the legend entries for schedulers that pad prompts on the left and reserve blocks."""
+"""Names of legend entries that only schedulers with left padding and reserved blocks have."""
 UNUSED_WORDS = f"reserved, not used   (a character is {TOKENS_OF_A_CHARACTER} tokens if no other number is given)"
 
 

@@ -1,4 +1,7 @@
-"""Find the events of a run (``happens:`` in suites) that are visible in its step table, for all schedulers."""
+"""Find the events of a run that are visible in its step table, for all schedulers.
+
+An event is something that a case can require with ``happens:``, such as a join, a pause, or a full batch.
+"""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +21,7 @@ _ABORTED_AFTER: Mapping[str, EventName] = {
 
 
 class Event(NamedTuple):
-    """An event in step ``step``. ``request`` is the request that the event is about, None if it is about the batch."""
+    """An event in step ``step``. ``request`` is the number of the request that it concerns, None if it is the batch."""
 
     step: int
     name: EventName
@@ -32,7 +35,7 @@ def seen_events(
     max_model_len: int | None,
     max_num_seqs: int | None,
 ) -> Iterator[Event]:
-    """Yield the events that are visible in the step table. Events about a limit that is None are left out."""
+    """Yield the events that are visible in the step table of a run. Events about a limit that is None are left out."""
     yield from _aborts(run, timings)
     yield from _ends(run, specs, timings, max_model_len)
     got: Counter[int] = Counter()

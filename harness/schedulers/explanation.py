@@ -1,7 +1,7 @@
-"""Apply the model of a scheduler to a run.
+"""Apply a scheduler model (an independent implementation of the scheduling rules) to a run.
 
-The rules can't be applied to every run, for example if the driver does not report all limits. The models raise
-ValueError then.
+This is not possible for every run, for example if the driver does not report all limits. Then scheduler models raise
+ValueError.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,10 @@ from harness.schedulers.errors import ImpossibleWorkload
 
 
 def phrase_or_none(explain: Callable[[], str]) -> str | None:
-    """Return the phrase of a model about a step, None if the rules can't be applied to the run."""
+    """Return the phrase about a step that ``explain`` gets from a scheduler model.
+
+    Return None if the scheduler model can't be applied to the run.
+    """
     try:
         return explain()
     except ValueError:
@@ -18,7 +21,10 @@ def phrase_or_none(explain: Callable[[], str]) -> str | None:
 
 
 def why_impossible(predict: Callable[[], object]) -> str | None:
-    """Return why the rules do not allow the requests of a run to finish; None if they do, or can't be applied."""
+    """Return why the requests of a run can't all finish by the rules. ``predict`` runs a scheduler model.
+
+    Return None if they can, or if the scheduler model can't be applied to the run.
+    """
     try:
         predict()
     except ImpossibleWorkload as reason:

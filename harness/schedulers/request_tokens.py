@@ -1,4 +1,4 @@
-"""``RequestWithTokens``: a request with its tokens, in the form that models of schedulers with prefix caching need."""
+"""``RequestWithTokens``: a request with its token ids, in the form that scheduler models with prefix caching need."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ TokenIds = tuple[int, ...]
 
 @dataclass(frozen=True)
 class RequestWithTokens:
-    """A request with the token ids of its prompt, and those that it generates if it is not aborted.
+    """A request with the token ids of its prompt, and the token ids that it generates if it is not aborted.
 
     ``generated`` has ``max_tokens`` token ids, or fewer if a stop condition ends the request.
     """
@@ -28,10 +28,11 @@ class RequestWithTokens:
 def requests_with_tokens(
     specs: Sequence[RequestSpec], timings: Sequence[Request], run: Run | None
 ) -> list[RequestWithTokens]:
-    """Convert the requests of a case to the form that the model of a scheduler needs.
+    """Convert the requests of a case to the form that a scheduler model needs.
 
-    Generated tokens are the simulated tokens of the request if it has some, and otherwise the tokens that it got in
-    ``run``. A request that can end before ``max_tokens`` gets as many tokens as in ``run``.
+    The generated tokens of a request are its ``simulated_token_ids`` or, if it has none, the tokens that it got in
+    ``run``. Missing ones are UNKNOWN_TOKEN. A request that can end before ``max_tokens`` gets as many tokens as in
+    ``run``. ``run`` is None if there is no run yet.
     """
     planned = []
     for number, (spec, timing) in enumerate(zip(specs, timings, strict=True)):

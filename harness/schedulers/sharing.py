@@ -32,10 +32,10 @@ class SharingRequest:
 
 
 def as_requests(case_id: str, requests: Sequence[SharingRequest]) -> tuple[Request, ...]:
-    """Return the requests as the ``Request`` objects of a suite.
+    """Convert the requests to the ``Request`` objects of a suite. ``case_id`` is the seed of random tokens.
 
     If a later prompt repeats generated tokens of a request, these tokens must be known in advance. They are chosen at
-    random here, and are the ``simulated_tokens`` of the request.
+    random here, and become the ``simulated_tokens`` of the request.
     """
     # Each part of a prompt is (seed of the random tokens, number of tokens).
     parts: list[list[tuple[str, int]]] = []
@@ -52,8 +52,8 @@ def as_requests(case_id: str, requests: Sequence[SharingRequest]) -> tuple[Reque
                 generated = continued[request.of][:beyond]
         own = request.prompt_length - sum(length for _, length in begin) - len(generated)
         tail = [(f"{case_id}-{number}", own)] if own else []
-        # Later prompts can share a prompt that repeats generated tokens only up to these tokens. To share more, they
-        # would have to list the token ids.
+        # If a prompt repeats generated tokens, later prompts can share only what comes before these tokens. To share
+        # more, the suite would have to list the token ids.
         parts.append(begin + (tail if not generated else []))
         made.append((begin, generated, tail))
     return tuple(
@@ -101,7 +101,7 @@ def _prompt(begin: Sequence[tuple[str, int]], generated: tuple[int, ...], tail: 
 
 
 def sharing_requests(sizes: Sizes, *, decoded: bool) -> st.SearchStrategy[list[SharingRequest]]:
-    """Return a hypothesis strategy for lists of requests, each in the order in which the requests join.
+    """Return a hypothesis strategy for lists of requests. A list is in the order in which its requests join.
 
     With ``decoded``, prompts may repeat the generated tokens of another request.
     """
@@ -142,9 +142,11 @@ def _request(prompt_length: int, max_tokens: int, join_step: int, aborted_after:
 def _sharing(
     request: SharingRequest, which: int, amount: int | str | None, earlier: Sequence[SharingRequest], *, decoded: bool
 ) -> SharingRequest:
-    """Return ``request`` with a prompt that begins with tokens of an earlier request, if suites can express this.
+    """Return ``request`` with a prompt that begins with tokens of a request in ``earlier``.
 
-    ``which`` selects the earlier request, and ``amount`` how many tokens are shared.
+    ``which`` modulo the number of earlier requests selects the request. If a suite can't express that, the request
+    whose tokens it shares is taken instead. ``amount`` says how many tokens are shared: a number, ``all``, ``all but
+    one``, or None for none. With ``decoded``, they can include generated tokens.
     """
     if amount is None or not earlier:
         return request

@@ -1,4 +1,4 @@
-"""Shrink lists of requests whose prompts begin with the same tokens. Equal beginnings stay equal."""
+"""Shrink lists of requests whose prompts begin with the same tokens. Beginnings that are equal stay equal."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -34,9 +34,9 @@ def with_less(requests: Requests) -> Iterator[Requests]:
 
 
 def _without(requests: Sequence[SharingRequest], gone: int) -> list[SharingRequest]:
-    """Return the requests without number ``gone``.
+    """Return the list without the request at index ``gone``.
 
-    If a prompt began with tokens of the removed request, other tokens take their place.
+    A prompt that began with tokens of the removed request gets tokens of its own instead.
     """
     left = []
     for request in (*requests[:gone], *requests[gone + 1 :]):
@@ -48,7 +48,7 @@ def _without(requests: Sequence[SharingRequest], gone: int) -> list[SharingReque
 
 
 def _fitted(requests: Sequence[SharingRequest]) -> Requests:
-    """Return the requests with ``shared`` reduced if the earlier request or the own prompt has fewer tokens."""
+    """Return the requests, with ``shared`` reduced to the tokens that both the earlier and the own request have."""
     fitted: list[SharingRequest] = []
     for request in requests:
         root = request if request.of is None else fitted[request.of]

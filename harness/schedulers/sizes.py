@@ -1,4 +1,4 @@
-"""The maximum sizes of random workloads, the limits of the engine that runs them, and functions that shrink both."""
+"""The maximum sizes of random workloads, the limits of the engine that runs them, and functions to shrink workloads."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -27,12 +27,12 @@ class Sizes:
 
 
 def tightened(limits: SchedulingLimits) -> tuple[str, ...]:
-    """Return the names of the limits that differ from those with which the engine is built."""
+    """Return the names of the limits that differ from those with which the engine is started (``AS_BUILT``)."""
     return tuple(name for name, built in AS_BUILT.items() if getattr(limits, name) != built)
 
 
 def loosened(limits: SchedulingLimits) -> Iterator[SchedulingLimits]:
-    """Yield copies of ``limits``. In each, one changed limit is replaced with that with which the engine is built."""
+    """Yield copies of ``limits`` in which one limit that differs from ``AS_BUILT`` has the value of ``AS_BUILT``."""
     return (replace(limits, **{name: AS_BUILT[name]}) for name in tightened(limits))
 
 

@@ -27,7 +27,7 @@ Timings = Sequence[Request]
 
 
 class Workload(Protocol):
-    """A random workload: requests, limits, none of which is None, and the step table that the rules predict."""
+    """A random workload: requests, limits (none of which is None), and the step table that the rules predict."""
 
     scheduler: ClassVar[str]
 
@@ -41,32 +41,42 @@ class Workload(Protocol):
 
     @property
     def case_id(self) -> str:
-        """Return a case id that is derived from the content of the workload."""
+        """Return the id for a case with this workload: ``found-`` and a hash of requests, limits and options."""
 
     def setup(self, model: str) -> EngineSetup: ...
     def as_requests(self) -> tuple[Request, ...]: ...
     def specs(self, vocabulary: Vocabulary | None) -> list[RequestSpec]: ...
     def expected(self, generated: Tokens | None = None) -> Sequence[StepRow]:
-        """Return the predicted step table. ``generated`` are the tokens that an LLM generated, None if none ran."""
+        """Return the step table that the scheduler model predicts.
+
+        ``generated`` are the tokens that an LLM generated for the requests, None if no LLM ran.
+        """
 
     def explain(self, step: int, generated: Tokens | None = None) -> str:
-        """Return a phrase about what the rules require at step ``step``."""
+        """Return a phrase about what the rules require at step ``step``. ``generated`` is as in ``expected``."""
 
 
 class Bars(Protocol):
-    """Computes the bars of time-lines for a run, row by row."""
+    """Computes the bars of the time-line of a run: for each sequence, the blocks that it holds after a step.
+
+    ``after`` is called with the rows of the step table, one after the other.
+    """
 
     def after(self, row: StepRow, count: int) -> Stretch:
-        """Return the stretch that consists of ``row`` and of the steps after it, ``count`` steps in total."""
+        """Return the stretch of ``count`` steps that begins with the step of ``row``.
+
+        ``count`` is above 1 only if the steps after that of ``row`` are plain decodes (see ``StepRow``).
+        """
 
 
 @dataclass(frozen=True)
 class SearchTools:
-    """Functions that the search needs for a scheduler.
+    """Functions that ``spyre-cb search`` needs for a scheduler.
 
-    ``strategy(on_a_model, early_stops)`` returns the hypothesis strategy for workloads. ``smaller(workload)`` yields
-    simpler workloads. ``features(workload)`` returns the names of limits, options and features of requests that
-    distinguish a workload from a plain one, for example ``max_num_seqs`` or ``an abort``.
+    ``strategy(on_a_model, early_stops)`` returns the hypothesis strategy for workloads. ``on_a_model`` is whether the
+    engine runs an LLM, and ``early_stops`` whether requests may end before ``max_tokens``. ``smaller(workload)`` yields
+    simpler workloads, for shrinking. ``features(workload)`` returns names for what is not default in a workload, for
+    example ``max_num_seqs`` or ``an abort``.
     """
 
     strategy: Callable[[bool, bool], "SearchStrategy[Any]"]
@@ -84,9 +94,12 @@ class SchedulerSpec:
 
     - ``format``: its marker, columns and options (``harness/suites/schema/schedulers.py``)
     - ``reads_tokens``: whether its steps depend on the token ids of prompts, and not only on the number of tokens
-    - ``rule_for(kind, column)``: returns the rule that determines a column of the step table in a step of that kind
-    - ``rule_for_kinds(expected, seen)``: returns the rule that a step of the kind ``seen`` violates
-    - ``kind_of_row(row, before, got_tokens)``: returns the kind of the step that a row describes
+    - ``rule_for(kind, column)``: returns the rule that determines a column of the step table. ``kind`` is what the step
+      did, such as ``prefill`` or ``decode``
+    - ``rule_for_kinds(expected, seen)``: returns the rule that is broken if a step is of the kind ``seen``, but must be
+      of the kind ``expected``
+    - ``kind_of_row(row, before, got_tokens)``: returns the kind of the step that a row describes. ``before`` is the row
+      before it, and ``got_tokens`` are the requests that got a token earlier
     - ``check_invariants``: checks a run, and returns a verdict
     - ``impossible``: returns why no engine can finish the requests, None if the rules give no reason
     - ``explain``: returns what the rules require at a step, None if they can't be applied
@@ -96,11 +109,11 @@ class SchedulerSpec:
     - ``drawing``: how time-lines are drawn
     - ``causes``: the columns of the step table from cause to effect. If several columns of a step are wrong, the rule
       of the first one is reported
-    - ``search_tools``: returns the functions that the search needs. This import of hypothesis is delayed until the
-      call. None if the scheduler has no model of its rules
-    - ``rule_events``: returns the events of a run that are not visible in its step table (``events.py`` has the others)
-    - ``invariants``: the sentences about what ``check_invariants`` checks. Each begins with the page and the heading of
-      the rule, as in verdicts
+    - ``search_tools``: a function that imports hypothesis and returns the functions that ``spyre-cb search`` needs.
+      None if the scheduler has no scheduler model (an independent implementation of its rules)
+    - ``rule_events``: returns the events of a run that are not visible in its step table (``events.py`` finds the
+      others)
+    - ``invariants``: the texts of the invariants. Each begins with the page and the heading of a rule, as in verdicts
     """
 
     format: SchedulerFormat

@@ -1,7 +1,7 @@
 """Check the slots of the KV cache that each step wrote, if the driver can observe them.
 
-No step may write to a block that can be found in the prefix cache. If a step writes the same content again, no output
-shows the mistake.
+No step may write to a block that can be found in the prefix cache. Outputs do not show such a mistake if the step
+writes the same content again.
 """
 
 from collections import Counter
@@ -18,8 +18,9 @@ TokenIds = tuple[int, ...]
 
 
 def wrongly_written(run: Run, requests: Sequence[RequestSpec], *, caching: bool = False) -> Iterator[Broken]:
-    """Yield the writes of requests to blocks that they found in the prefix cache, do not hold, or share.
+    """Yield a violation for each write to a block that the request does not hold, or may only read.
 
+    A request may only read blocks that it found in the prefix cache, and blocks that other requests hold as well.
     ``caching`` is whether prefix caching is enabled.
     """
     if not any(step.writes for step in run.steps):
@@ -33,10 +34,10 @@ def wrongly_written(run: Run, requests: Sequence[RequestSpec], *, caching: bool 
 class _Written:
     """Block tables and the content of blocks, updated write by write.
 
-    ``tables`` has the block table of each request, from its first write until it no longer runs, and ``found`` the
-    number of its blocks that were found in the prefix cache. ``content`` has, for each block that can be found, all
-    tokens from the start of the sequence to the end of the block. ``got`` is the number of tokens that each request has
-    generated.
+    ``tables`` has the block table of each request, from the first write of the request until it no longer runs.
+    ``found`` is the number of blocks of each request that were found in the prefix cache. ``content`` has, for each
+    block that can be found, all tokens from the start of the sequence to the end of the block. ``got`` is the number of
+    tokens that each request has generated.
     """
 
     run: Run

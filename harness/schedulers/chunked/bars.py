@@ -1,8 +1,8 @@
 """Compute the bars of the chunked scheduler from its step table (docs/scheduling-rules-chunked.md).
 
-A prompt has whole blocks of padding on its left, so that its last chunk ends with its last block. In a decode, padding
-aligns the requests so that their new tokens are in the same block. The step table does not show how many blocks are
-allocated for a chunk. This number follows from the number of reserved blocks, because the reservations of all other
+A prompt has whole blocks of padding on its left, so that its last chunk ends with its last block. In a decode, whole
+blocks of padding on the left make all block tables equally long. The step table does not show how many blocks are
+allocated for a chunk. This number is computed from the number of reserved blocks, because the reservations of all other
 requests are known. Shared blocks are recognised by block ids, if the driver can observe them.
 """
 
@@ -13,7 +13,7 @@ from harness.types import BLOCK_SIZE, StepRow, blocks_for, ceil_div
 
 
 class ChunkedBars:
-    """Computes the bars of a run row by row.
+    """Computes the bars of the time-line of a run, row by row.
 
     ``rows`` must be all rows of the run, because the block ids of a request are observed only after its first token.
     """
@@ -30,7 +30,7 @@ class ChunkedBars:
         self._tables: dict[int, tuple[int, ...]] = {}
 
     def after(self, row: StepRow, count: int) -> Stretch:
-        """Return the stretch that consists of ``row`` and of the steps after it, ``count`` steps in total."""
+        """Return the stretch of ``count`` steps that begins with the step of ``row``."""
         here = list(dict.fromkeys((*row.running, *(row.paused or ()), *row.outputs)))
         prefilled = next(iter((*row.outputs, *row.running)), None) if row.kind == "prefill" else None
         chunk = None
@@ -107,7 +107,7 @@ class ChunkedBars:
 
 
 def _first_tables(rows: Sequence[StepRow]) -> dict[int, tuple[int, ...]]:
-    """Return the first observed block table of each request. Its earlier chunks used the blocks at the beginning."""
+    """Return the first observed block table of each request. Earlier chunks used the blocks at its beginning."""
     tables: dict[int, tuple[int, ...]] = {}
     for row in rows:
         for sequence, table in zip(row.outputs, row.block_tables, strict=False):

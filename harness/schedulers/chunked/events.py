@@ -1,4 +1,4 @@
-"""Use the model of the chunked scheduler to find the events that its step table does not show.
+"""Use the scheduler model of the chunked scheduler to find the events that its step table does not show.
 
 These are, for example, the reasons why requests wait, and prefix cache hits and evictions.
 """
@@ -26,9 +26,9 @@ def rule_events(
     timings: Sequence[Request],
     run: Run,
 ) -> Iterator[Event]:
-    """Yield the events that the model finds. No limit may be None.
+    """Yield the events that the scheduler model finds. No limit may be None.
 
-    Raises ValueError if the model can't predict the run.
+    Raises ValueError if the scheduler model can't predict the run.
     """
     requests = requests_with_tokens(specs, timings, run)
     cache = _Cache([request.prompt for request in requests])
@@ -39,7 +39,7 @@ def rule_events(
 
 
 def _admission(engine: Engine) -> Iterator[Event]:
-    """Yield why the next chunk can't run in the next step, and whether a new request fits the free blocks exactly."""
+    """Yield events about the next step: why no chunk can run, or that a new request fits the free blocks exactly."""
     step = engine.step + 1
     request = next((r for r in engine.running if r.prefilling), None)
     if request is not None and engine.waiting:
@@ -74,10 +74,11 @@ def _limit_met(engine: Engine) -> Iterator[Event]:
 
 @dataclass
 class _Cache:
-    """The contents of the prefix cache, updated step by step.
+    """The content of the prefix cache, updated step by step.
 
     ``known`` has the keys of all blocks that were ever in the cache. ``blocks`` are the blocks that are in the cache
-    now, and ``found`` the blocks that a request has found in it. ``started`` are the requests whose first chunk ran.
+    now, and ``found`` the blocks that any request has found in the cache. ``started`` are the requests whose first
+    chunk ran.
     """
 
     prompts: Sequence[TokenIds]

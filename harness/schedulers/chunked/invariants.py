@@ -1,7 +1,7 @@
 """Check the invariants of the chunked scheduler, properties that every step of every run has.
 
-These checks need no expected step table. The number of tokens that a request has in the KV cache follows from the
-number of tokens that it has generated, and the blocks that two requests may share follow from their token ids. What the
+These checks need no expected step table. How many tokens a request must have in the KV cache is computed from the
+number of tokens that it has generated. Which blocks two requests may share is computed from their token ids. What the
 driver can't observe is not checked.
 """
 
@@ -69,7 +69,7 @@ class _Watch:
     """The state of all requests, which is updated step by step.
 
     ``got`` is the number of tokens that each request has generated, ``chunks`` the number of its chunks that have run,
-    and ``tables`` its block table. ``queue`` are the waiting requests, ``after_chunk`` is whether the last step ran a
+    and ``tables`` its block table. ``queue`` are the waiting requests. ``after_chunk`` is whether the last step ran a
     chunk, and ``prefilled`` is the request whose chunk ran last.
     """
 
@@ -256,7 +256,10 @@ class _Watch:
         return first[:known] == second[:known] and end <= max(len(first), len(second))
 
     def _events(self, step: StepRow) -> Iterator[Broken]:
-        """Check that the queue has the requests that joined, in order, without those that were prefilled or aborted."""
+        """Check the queue, and that aborted requests are gone.
+
+        The queue must have the requests that joined, in order of arrival, without those that were prefilled or aborted.
+        """
         joined = tuple(i for i, t in enumerate(self.timings) if t.join_step == step.step)
         gone = self._gone(step)
         started = self.prefilled if step.kind == "prefill" else None

@@ -8,10 +8,10 @@ from harness.types import StepRow
 def kind_of_row(row: StepRow, before: StepRow | None, got_tokens: Collection[int] = ()) -> str:
     """Return the kind of a step.
 
-    ``start`` is the state before the first step. A step without outputs is ``idle`` if tkv is 0; otherwise it is a
-    ``prefill``: a chunk that is not the last of its prompt. A step with outputs is a ``decode`` if all its requests
-    are in ``got_tokens``, the requests that got a token before this step. Otherwise it is a ``prefill``: the last
-    chunk of a prompt, which gives the request its first token.
+    ``start`` is the state before the first step. If no request got a token, the step is ``idle`` if tkv is 0, else a
+    ``prefill``: a chunk that is not the last one of its prompt. If requests got a token, the step is a ``decode`` if
+    all of them are in ``got_tokens``, the requests that got a token in an earlier step. Otherwise it is a ``prefill``:
+    the last chunk of a prompt, which gives the request its first token.
     """
     if row.step == 0 or before is None:
         return "start"

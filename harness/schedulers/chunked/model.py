@@ -1,8 +1,8 @@
-"""A model of the chunked scheduler, which predicts every step of a workload without using code of the engine.
+"""The scheduler model of the chunked scheduler: it predicts every step of a workload without using code of the engine.
 
-The model is written only from docs/scheduling-rules-chunked.md, and is meant to be easy to read, not fast. It has no
-block ids: a ``Block`` stores how many requests hold it and, when it is full, all tokens of the request up to the end of
-the block. The list of free blocks is in the order in which blocks are allocated.
+It is written only from docs/scheduling-rules-chunked.md, and is meant to be easy to read, not fast. It has no block
+ids: a ``Block`` stores how many requests hold it and, when it is full, all tokens of the request up to the end of the
+block. The list of free blocks is in the order in which blocks are allocated.
 """
 
 from collections.abc import Iterator, Sequence
@@ -29,7 +29,7 @@ class Block:
 
 @dataclass(eq=False)
 class ModelRequest:
-    """The state of a request in the model, from the step at which it joins until it ends.
+    """The state of a request in the scheduler model, from the step at which it joins until it ends.
 
     ``computed`` is the number of its tokens that are in the KV cache or scheduled, ``hit`` the number of its tokens
     that were found in the prefix cache, and ``outputs`` the number of its generated tokens. ``steps_paused`` is the
@@ -75,13 +75,13 @@ class ModelRequest:
 
 @dataclass
 class Engine:
-    """The state of the model between two steps, with the results of the last step.
+    """The state of the scheduler model between two steps, with the results of the last step.
 
-    ``free`` are the free blocks, and ``cached`` the blocks in the prefix cache. The other attributes describe the last
-    step. ``chunk_before`` is whether it ran a chunk, and ``withdrawn`` whether a waiting request was aborted after it.
-    ``exceeded`` has the values of batch size x tkv that were above the limit when decodes were chosen. ``started`` is
-    the request whose first chunk ran, and ``hits`` the blocks that this request found in the prefix cache, each with
-    the number of other requests that held it. ``why`` is a phrase that describes the step.
+    ``free`` are the free blocks, and ``cached`` the blocks in the prefix cache. ``withdrawn`` is whether a waiting
+    request was aborted since the last step. The other attributes are about the last step: ``chunk_before`` is whether
+    it ran a chunk. ``exceeded`` has the values of batch size x tkv above ``max_batch_tkv_limit`` that the choice of
+    decodes avoided. ``started`` is the request whose first chunk ran, and ``hits`` are (block that this request found
+    in the prefix cache, number of other requests that held it). ``why`` is a phrase that describes the step.
     """
 
     limits: SchedulingLimits
@@ -122,7 +122,7 @@ class Engine:
         return next((block for block in self.cached if block.key == key), None)
 
     def lacking(self, request: ModelRequest) -> str | None:
-        """Return a phrase that says why the free blocks do not suffice for the head of the queue, None if they do."""
+        """Return a phrase that says why there are too few free blocks for the head of the queue, None if not."""
         if self.blocks_left(request) >= 0:
             return None
         return f"blocks: {self.needed(request)} needed, {len(self.free)} free, {self.promised} of them reserved"

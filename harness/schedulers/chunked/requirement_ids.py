@@ -1,4 +1,4 @@
-"""Determine which requirements a failed workload violates. The search names them in the suites that it writes."""
+"""Determine which requirements of suites/requirements.yaml a run violates, for suites that a search writes."""
 
 from harness.schedulers.chunked.rules import DOC
 from harness.types import Verdict
@@ -15,12 +15,13 @@ BY_HEADING = {
     "Steps": ("CP-END-01", "CP-IDLE-01"),
     "Aborts": ("CP-ABORT-01",),
 }
-"""Ids of requirements, by the heading of docs/scheduling-rules-chunked.md with which the text of a rule begins."""
+"""Ids of requirements, by a heading of docs/scheduling-rules-chunked.md. The rule of a verdict names a heading."""
 
 
 def requirements_of(verdict: Verdict, *, unfinished: bool) -> tuple[str, ...]:  # noqa: ARG001
-    """Return the ids of the violated requirements, none if the verdict names no rule of this scheduler.
+    """Return the ids of the requirements that a run with this verdict violates.
 
-    ``unfinished`` is whether the engine failed, or did not finish all requests.
+    Return () if the verdict names no rule of this scheduler. ``unfinished`` is whether the engine failed, or did not
+    finish all requests.
     """
     return BY_HEADING[verdict.rule.split('"')[1]] if verdict.rule.startswith(DOC) else ()

@@ -1,4 +1,4 @@
-"""The rule for each column of a step table, for error messages, abridged from docs/scheduling-rules-chunked.md."""
+"""The rule for each column of a step table, abridged from docs/scheduling-rules-chunked.md for messages of failures."""
 
 _ALWAYS = {
     "waiting": '"Waiting requests": first in, first out; a request leaves the queue when its first chunk runs',
@@ -40,10 +40,10 @@ DOC = "docs/scheduling-rules-chunked.md"
 
 
 def rule_for(kind: str, column: str) -> str:
-    """Return the rule that determines ``column`` in a step of the kind ``kind``."""
+    """Return the rule that determines ``column`` of the step table in a step of the kind ``kind``."""
     return f"{DOC} {_BY_KIND[kind][column]}"
 
 
 def rule_for_kinds(expected: str, seen: str) -> str:
-    """Return the rule that requires a step of the kind ``expected``, if the observed kind is ``seen``."""
+    """Return the rule that is broken if a step is of the kind ``seen``, but must be of the kind ``expected``."""
     return f"{DOC} {_WHICH}" if "prefill" in (expected, seen) else rule_for(expected, "outputs")

@@ -1,4 +1,4 @@
-"""Shrink workloads of the chunked scheduler, for the search."""
+"""Shrink random workloads of the chunked scheduler that ``spyre-cb search`` found to fail."""
 
 from collections.abc import Iterator
 from dataclasses import fields, replace
@@ -12,15 +12,15 @@ DEFAULT = ChunkingSetup()
 
 
 def features(workload: ChunkedWorkload) -> tuple[str, ...]:
-    """Return the names of limits and options that differ from the defaults, and of features of the requests."""
+    """Return the names of the limits and options that differ from the defaults, and what is special in the requests."""
     options = (f.name for f in fields(DEFAULT) if getattr(workload.chunking, f.name) != getattr(DEFAULT, f.name))
     return (*tightened(workload.limits), *options, *features_of(workload.requests))
 
 
 def smaller(workload: ChunkedWorkload) -> Iterator[ChunkedWorkload]:
-    """Yield simpler workloads, the simplest first.
+    """Yield workloads with one simplification of ``workload`` each, the largest simplification first.
 
-    Each has one request less, one more limit or option with its default value, or a smaller number.
+    One request is left out, one limit or option gets its default value, or one number of a request becomes smaller.
     """
     for requests in with_one_fewer(workload.requests):
         yield replace(workload, requests=requests)

@@ -1,4 +1,7 @@
-"""Generate random workloads for the chunked scheduler, with shared beginnings of prompts and sizes close to limits."""
+"""Generate random workloads for the chunked scheduler.
+
+Prompts often begin with the same tokens, and sizes are often close to limits.
+"""
 
 import hashlib
 from collections.abc import Sequence
@@ -29,7 +32,7 @@ CHUNKED_SIZES_ON_A_MODEL = Sizes(requests=4, prompt=260, max_tokens=24, join_ste
 
 @dataclass(frozen=True)
 class ChunkedWorkload:
-    """A workload: requests in the order in which they join, limits, none of which is None, and scheduler options."""
+    """A workload: requests in the order in which they join, limits (none of which is None), and scheduler options."""
 
     limits: SchedulingLimits
     chunking: ChunkingSetup
@@ -43,7 +46,7 @@ class ChunkedWorkload:
 
     @cached_property
     def case_id(self) -> str:
-        """Return a case id that is derived from the content. It is also the seed of random prompts."""
+        """Return the id for a case with this workload, from a hash of its content. It also seeds random prompts."""
         content = repr((astuple(self.limits), astuple(self.chunking), [astuple(request) for request in self.requests]))
         return f"found-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
 
@@ -52,9 +55,9 @@ class ChunkedWorkload:
         return EngineSetup(model, "eager", 1, CONTEXT, BATCH, None, "chunked", self.chunking)
 
     def as_requests(self) -> tuple[Request, ...]:
-        """Return the requests as the ``Request`` objects of a suite.
+        """Convert the requests to the ``Request`` objects of a suite.
 
-        A request whose generated tokens are repeated in later prompts has these tokens in ``simulated_tokens``.
+        If later prompts repeat the generated tokens of a request, its ``simulated_tokens`` has these tokens.
         """
         return self._requests
 
@@ -63,14 +66,17 @@ class ChunkedWorkload:
         return as_requests(self.case_id, self.requests)
 
     def specs(self, vocabulary: Vocabulary | None) -> list[RequestSpec]:
-        """Return the requests in the form that drivers take. Without a ``vocabulary``, token ids are arbitrary."""
+        """Return the requests in the form that drivers take.
+
+        ``vocabulary`` is that of the LLM, None if the engine runs none. Token ids are then arbitrary.
+        """
         requests = self.as_requests()
         if vocabulary is None:
             return [simulated_spec(r, self.case_id, position, NUMBERS) for position, r in enumerate(requests)]
         return [request_spec(r, self.case_id, position, vocabulary) for position, r in enumerate(requests)]
 
     def expected(self, generated: object = None) -> tuple[StepRow, ...]:  # noqa: ARG002
-        """Return the step table that the model of the scheduler predicts.
+        """Return the step table that the scheduler model predicts.
 
         The table depends on which tokens are equal, but not on their ids.
         """
@@ -85,9 +91,10 @@ class ChunkedWorkload:
 
 
 def strategy(on_a_model: bool, early_stops: bool) -> st.SearchStrategy[ChunkedWorkload]:  # noqa: ARG001
-    """Return the hypothesis strategy for a search.
+    """Return the hypothesis strategy for workloads.
 
-    If the engine runs a model, prompts do not repeat generated tokens, because they are not known before the run.
+    If the engine runs an LLM (``on_a_model``), workloads are smaller, and prompts do not repeat generated tokens,
+    because these are not known before the run.
     """
     return chunked_workloads(CHUNKED_SIZES_ON_A_MODEL if on_a_model else CHUNKED_SIZES, decoded=not on_a_model)
 

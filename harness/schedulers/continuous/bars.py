@@ -1,8 +1,8 @@
 """Compute the bars of the continuous scheduler from its step table (docs/scheduling-rules.md, "Prefill" and "Decode").
 
-A bar follows from three numbers: the number of the sequence's tokens in the KV cache, which is the length of its prompt
-plus one for each decode; tkv; and the number of blocks reserved at its prefill. The rest of tkv is padding. Whole
-blocks of padding are not held.
+A bar is computed from tkv, the number of blocks that were reserved at the prefill of the sequence, and the number of
+its tokens in the KV cache, which is the length of its prompt plus one for each decode. The rest of tkv is padding.
+Whole blocks of padding are not held.
 """
 
 from harness.schedulers.bars import Bar, Size, Stretch, size_of
@@ -10,7 +10,7 @@ from harness.types import BLOCK_SIZE, StepRow, blocks_for
 
 
 class ContinuousBars:
-    """Computes the bars of a run row by row."""
+    """Computes the bars of the time-line of a run, row by row."""
 
     def __init__(self, sizes: tuple[Size, ...]) -> None:
         self._sizes = sizes
@@ -18,7 +18,7 @@ class ContinuousBars:
         self._reserved: dict[int, int] = {}
 
     def after(self, row: StepRow, count: int) -> Stretch:
-        """Return the stretch that consists of ``row`` and of the steps after it, ``count`` steps in total."""
+        """Return the stretch of ``count`` steps that begins with the step of ``row``."""
         for sequence in row.outputs:
             size = size_of(self._sizes, sequence)
             if row.kind == "prefill":
@@ -33,7 +33,7 @@ class ContinuousBars:
         return Stretch(row, row.step + count - 1, bars, prefilled)
 
     def _bar(self, tkv: int, sequence: int) -> Bar:
-        """Return the bar of a sequence. If an engine reports too small a tkv, tokens that do not fit are not drawn."""
+        """Return the bar of a sequence. If the observed tkv is too small for its tokens, some of them are not drawn."""
         prompt, cached = size_of(self._sizes, sequence).prompt_length, self._cached[sequence]
         left = max(0, tkv - cached)
         held = blocks_for(tkv) - left // BLOCK_SIZE

@@ -1,4 +1,4 @@
-"""Use the model of the continuous scheduler to find the events that its step table does not show.
+"""Use the scheduler model of the continuous scheduler to find the events that its step table does not show.
 
 These are the reasons why requests wait, and how close they were to a limit.
 """
@@ -18,9 +18,9 @@ _LIMITS = {"context": "max_model_len", "blocks": "available_blocks", "batch_tkv"
 def rule_events(
     limits: SchedulingLimits, specs: Sequence[RequestSpec], timings: Sequence[Request], run: Run
 ) -> Iterator[Event]:
-    """Yield the events that the model finds. No limit may be None.
+    """Yield the events that the scheduler model finds. No limit may be None.
 
-    Raises ValueError if the model can't predict the run.
+    Raises ValueError if the scheduler model can't predict the run.
     """
     for predicted in predicted_steps(limits, planned_requests(specs, timings, run)):
         if predicted.state.waiting and predicted.state.running:
@@ -28,9 +28,9 @@ def rule_events(
 
 
 def _admission(limits: SchedulingLimits, step: int, state: State) -> Iterator[Event]:
-    """Yield why the head of the queue waits, or which limits it fits exactly.
+    """Yield events about the admission of the head of the queue: why it waits, or which limits it fits exactly.
 
-    A request fits a limit exactly if it is admitted but would have to wait if the limit were smaller by one.
+    A request fits a limit exactly if it is admitted, but would have to wait if the limit were smaller by one.
     """
     head, request = state.waiting[0]
     short = _short(limits, state, request)

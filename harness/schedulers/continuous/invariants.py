@@ -19,10 +19,7 @@ PADDING_BLOCK = 0
 def check_invariants(
     run: Run, requests: Sequence[RequestSpec], timings: Sequence[Request], limits: SchedulingLimits
 ) -> Verdict:
-    """Check all invariants after each step of a run.
-
-    ``limits`` are the effective limits. Invariants about a limit that is None are not checked.
-    """
+    """Check all invariants after each step of a run. Invariants about a limit that is None are not checked."""
     if run.unfinished is not None:
         return Verdict(False, f"invariants: {run.unfinished}", rule=RULES["end"])
     checked = _rows_to_check(run.steps, timings)
@@ -63,8 +60,8 @@ RULES = {
 def _rows_to_check(steps: Sequence[StepRow], timings: Sequence[Request]) -> list[StepRow]:
     """Return the rows that have to be checked.
 
-    Of several consecutive plain decodes, only the first one has to be checked, because padding may have to be removed
-    before it.
+    Of several consecutive plain decodes (see ``StepRow``), only the first one has to be checked. It is checked because
+    padding may have to be removed before it.
     """
     events = {timing.join_step for timing in timings} | {timing.abort_step for timing in timings}
     plain = [False, *(decodes_on(before, after) and after.step not in events for before, after in pairwise(steps))]
@@ -87,7 +84,10 @@ def _each_step(steps: Sequence[StepRow], limits: SchedulingLimits) -> Iterator[B
 
 
 def _batch_tkv(steps: Sequence[StepRow], limits: SchedulingLimits) -> Iterator[Broken]:
-    """Check the batch x tkv limit, which does not apply to a single sequence. Sequences that end in a step count."""
+    """Check ``max_batch_tkv_limit``, which does not apply to a single sequence.
+
+    Sequences that end in a step belong to the batch of this step.
+    """
     limit = limits.max_batch_tkv_limit
     if not limit:
         return
@@ -151,8 +151,8 @@ def _aborted_ones_are_gone(steps: Sequence[StepRow], timings: Sequence[Request])
 def _blocks_have_one_owner(steps: Sequence[StepRow]) -> Iterator[Broken]:
     """Check block tables, if the driver reports them.
 
-    A block belongs to one sequence until that sequence ends. Block 0 belongs to no sequence. Together, the tables have
-    as many blocks as are used.
+    A block belongs to one sequence until that sequence ends. Block 0 belongs to no sequence. The block tables of all
+    sequences together must have as many blocks as the column ``used`` says.
     """
     tables: dict[int, tuple[int, ...]] = {}
     seen = any(step.block_tables for step in steps)

@@ -1,14 +1,14 @@
-"""A model of the continuous scheduler, which predicts every step of a workload without using code of the engine.
+"""The scheduler model of the continuous scheduler: it predicts every step of a workload without code of the engine.
 
-The model is written only from docs/scheduling-rules.md, and is meant to be easy to read, not fast. Two consequences of
-the rules make the model short. First, a decode adds 1 to tkv and to the number of tokens of every running sequence. So
-the left padding of a sequence is all that must be stored: the sequence has tkv − padding tokens in the KV cache.
-Second, padding changes only together with tkv and by the same number of whole blocks. So a sequence always holds
+It is written only from docs/scheduling-rules.md, and is meant to be easy to read, not fast. Two consequences of the
+rules make it short. First, a decode adds 1 to tkv and to the number of tokens of every running sequence. So the left
+padding of a sequence is all that must be stored: the sequence has tkv − padding tokens in the KV cache. Second, padding
+changes only together with tkv and by the same number of whole blocks. So a sequence always holds
 ceil(tkv/64) − padding // 64 blocks.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 
 from harness.schedulers.continuous.planned import PlannedRequest
 from harness.schedulers.errors import ImpossibleWorkload
@@ -20,9 +20,9 @@ _GivenLimits = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class ModelSequence:
-    """A sequence that holds blocks. ``padding`` is its left padding in tokens, ``reserved`` a number of blocks.
+    """A sequence that holds blocks. ``padding`` is its left padding in tokens, ``reserved`` its reserved blocks.
 
-    Its methods take tkv as an argument, because all sequences have the same tkv.
+    tkv is an argument of the methods and not an attribute, because all sequences have the same tkv.
     """
 
     request_id: int
@@ -88,7 +88,7 @@ def predict(limits: SchedulingLimits, requests: Sequence[PlannedRequest]) -> tup
 def explain(limits: SchedulingLimits, requests: Sequence[PlannedRequest], step: int) -> str:
     """Return a phrase about what step ``step`` does, and why the head of the queue is admitted or waits.
 
-    Raises ImpossibleWorkload if a request can never be admitted before that step.
+    Raises ImpossibleWorkload if an earlier step would start a request that needs more blocks than there are.
     """
     if step < 1:
         return "the state before any step"
@@ -114,7 +114,7 @@ def decision(limits: SchedulingLimits, state: State) -> str:
 
 
 def filled_in(limits: SchedulingLimits, setup: EngineSetup) -> SchedulingLimits:
-    """Return ``limits`` in which the limits of the engine's setup replace those that are None."""
+    """Return ``limits`` with every None replaced by the limit that an engine with this setup has."""
     context, batch = setup.max_model_len, setup.max_num_seqs
     if setup.num_blocks is None:
         blocks = ceil_div(batch * context // BLOCK_SIZE + 1, batch) * batch
@@ -191,7 +191,8 @@ def _last_event(requests: Sequence[PlannedRequest]) -> int:
 def _given(limits: SchedulingLimits) -> _GivenLimits:
     context, batch, blocks, batch_tkv = astuple(limits)
     if context is None or batch is None or blocks is None or batch_tkv is None:
-        raise ValueError(f"the model needs all four limits, but one is None: {limits}")
+        missing = ", ".join(name for name, value in asdict(limits).items() if value is None)
+        raise ValueError(f"the scheduler model can't predict steps, because these limits are not known: {missing}")
     return context, batch, blocks, batch_tkv
 
 
@@ -240,9 +241,9 @@ def _blocks_are_short(limits: _GivenLimits, state: State, request: PlannedReques
 
 
 def _batch_tkv_is_exceeded(limits: _GivenLimits, state: State, request: PlannedRequest, tkv: int) -> str | None:
-    """Check the largest value of batch size x tkv while the new sequence decodes together with other sequences.
+    """Check the largest value of batch size x tkv while ``request`` decodes together with other sequences.
 
-    The limit does not apply after all other sequences have finished, because a single sequence is left.
+    After all other sequences have finished, the limit does not apply, because it does not apply to a single sequence.
     """
     limit = limits[3]
     new_ends = tkv + request.max_tokens - 1
@@ -259,9 +260,9 @@ def _batch_tkv_is_exceeded(limits: _GivenLimits, state: State, request: PlannedR
 
 
 def _batch_tkv_was_exceeded(state: State, tkv: int) -> str | None:
-    """Check whether the request would have exceeded the batch x tkv limit at a smaller tkv, with the same batch.
+    """Check whether the head of the queue already had to wait for the batch x tkv limit, at this or a smaller tkv.
 
-    The request then continues to wait, without a new calculation, until the batch changes.
+    If the batch has not changed since then, the request continues to wait without a new calculation.
     """
     at = min(state.refused_at, default=tkv + 1)
     return None if at > tkv else f"batch x tkv: was exceeded at tkv {at}; refused until the batch changes"
@@ -289,7 +290,7 @@ def _freed(state: State) -> State:
 
 
 def _remembering(limits: SchedulingLimits, state: State) -> State:
-    """Return the state with tkv added to ``refused_at`` if the queue waits only for the batch x tkv limit."""
+    """Return the state, with tkv added to ``refused_at`` if the head of the queue waits only for batch x tkv."""
     if not state.waiting or not state.running:
         return state
     given, request = _given(limits), state.waiting[0][1]
@@ -305,7 +306,10 @@ def _without_shared_padding(state: State) -> State:
 
 
 def _shifted(state: State, tokens: int) -> State:
-    """Return the state with ``tokens``, whole blocks, added to tkv and to the left padding of all running sequences."""
+    """Return the state with ``tokens`` added to tkv and to the left padding of all running sequences.
+
+    ``tokens`` is a multiple of 64, and can be negative.
+    """
     running = tuple(replace(sequence, padding=sequence.padding + tokens) for sequence in state.running)
     return replace(state, tkv=state.tkv + tokens, running=running)
 

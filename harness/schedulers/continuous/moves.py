@@ -1,4 +1,4 @@
-"""Check the changes from each row of an observed step table to the next row.
+"""Check the invariants of the continuous scheduler about the change from each row of a step table to the next row.
 
 Only the left padding of each running sequence must be stored for this, because a decode adds 1 to tkv and to the number
 of tokens of every sequence. Padding changes by whole blocks, so a sequence holds ceil(tkv/64) − padding // 64 blocks.
@@ -16,7 +16,7 @@ from harness.types import BLOCK_SIZE, RequestSpec, StepRow, blocks_for
 def each_move(
     steps: Sequence[StepRow], checked: Sequence[StepRow], requests: Sequence[RequestSpec], timings: Sequence[Request]
 ) -> Iterator[Broken]:
-    """Yield the violations in the rows ``checked`` of the step table ``steps``. Its other rows need no check."""
+    """Yield the violations in ``checked``, those rows of the step table ``steps`` that have to be checked."""
     events = _Events.of(timings)
     ledger = _Ledger(requests)
     for step in checked:

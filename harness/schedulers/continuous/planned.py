@@ -1,4 +1,4 @@
-"""``PlannedRequest``: a request in the form that the model of the continuous scheduler needs."""
+"""``PlannedRequest``: a request in the form that the scheduler model of the continuous scheduler needs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,22 +23,27 @@ class PlannedRequest:
 
     def __post_init__(self) -> None:
         if self.prompt_length < 1 or self.max_tokens < 1:
-            raise ValueError(f"prompt_length and max_tokens must be at least 1: {self}")
+            given = f"{self.prompt_length} and {self.max_tokens}"
+            raise ValueError(f"prompt_length and max_tokens must be at least 1, but are {given}")
         if self.join_step < 0 or (self.abort_step is not None and self.abort_step < self.join_step):
-            raise ValueError(f"join_step must be at least 0, and abort_step must not be before it: {self}")
+            given = f"join_step is {self.join_step} and abort_step {self.abort_step}"
+            raise ValueError(f"{given}, but join_step must be at least 0, and abort_step at least join_step")
         if self.stops_after is not None and self.stops_after < 1:
-            raise ValueError(f"stops_after must be at least 1: {self}")
+            raise ValueError(f"stops_after must be at least 1, but is {self.stops_after}")
 
     def length(self, max_model_len: int) -> int:
-        """Return how many tokens the request generates if it is not aborted. A request that fills the context ends."""
+        """Return how many tokens the request generates if it is not aborted.
+
+        The request ends after ``max_tokens``, at ``stops_after``, or when it fills ``max_model_len``.
+        """
         length = min(self.max_tokens, max(1, max_model_len - self.prompt_length))
         return length if self.stops_after is None else min(length, self.stops_after)
 
 
 def planned_requests(specs: Sequence[RequestSpec], timings: Sequence[Request], run: Run) -> list[PlannedRequest]:
-    """Convert the requests of a case to the form that the model needs.
+    """Convert the requests of a case to the form that the scheduler model needs.
 
-    A request that can end before ``max_tokens`` gets as many tokens in the model as in ``run``.
+    A request that can end before ``max_tokens`` gets as many tokens in the scheduler model as it got in ``run``.
     """
     return [
         PlannedRequest(

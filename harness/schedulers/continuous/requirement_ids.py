@@ -1,4 +1,4 @@
-"""Determine which requirements a failed workload violates. The search names them in the suites that it writes."""
+"""Determine which requirements of suites/requirements.yaml a run violates, for suites that a search writes."""
 
 from harness.schedulers.continuous.invariants import RULES
 from harness.schedulers.continuous.rules import rule_for
@@ -22,7 +22,7 @@ BY_CELL = {
     ("idle", "outputs"): ("CB-IDLE-01",),
     ("start", "outputs"): ("CB-FIFO-02",),
 }
-"""Ids of requirements, by the kind of the step and the column of the step table that a rule determines."""
+"""Ids of requirements, by the arguments of ``rule_for``: the kind of a step, and a column of the step table."""
 BY_INVARIANT = {
     "blocks": ("CB-ADMIT-05", "CB-BLOCK-02"),
     "owner": ("CB-BLOCK-04",),
@@ -38,7 +38,7 @@ BY_INVARIANT = {
     "abort": ("CB-ABORT-01", "CB-ABORT-02"),
     "idle": ("CB-IDLE-01",),
 }
-"""Ids of requirements, by the key of an invariant in ``RULES``."""
+"""Ids of requirements, by the key of an invariant in ``RULES`` of invariants.py."""
 BY_REASON = {
     "waits for batch: ": "CB-ADMIT-02",
     "context: sequence": "CB-ADMIT-04",
@@ -50,9 +50,10 @@ BY_REASON = {
 
 
 def requirements_of(verdict: Verdict, *, unfinished: bool) -> tuple[str, ...]:
-    """Return the ids of the violated requirements, none if the verdict names no rule of this scheduler.
+    """Return the ids of the requirements that a run with this verdict violates.
 
-    ``unfinished`` is whether the engine failed, or did not finish all requests.
+    Return () if the verdict names no rule of this scheduler. ``unfinished`` is whether the engine failed, or did not
+    finish all requests.
     """
     for (kind, column), ids in BY_CELL.items():
         if verdict.rule == rule_for(kind, column):

@@ -1,4 +1,4 @@
-"""Shrink workloads of the continuous scheduler, for the search."""
+"""Shrink random workloads of the continuous scheduler that ``spyre-cb search`` found to fail."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,12 +9,15 @@ from harness.schedulers.sizes import loosened, tightened, towards
 
 
 def features(workload: Workload) -> tuple[str, ...]:
-    """Return the names of the limits that differ from those with which the engine is built."""
+    """Return the names of the limits that differ from those with which the engine is started."""
     return tightened(workload.limits)
 
 
 def smaller(workload: Workload) -> Iterator[Workload]:
-    """Yield simpler workloads, the simplest first: without one of the requests or limits, or with a smaller number."""
+    """Yield workloads with one simplification of ``workload`` each, the largest simplification first.
+
+    One request is left out, one limit gets its default value, or one number of a request becomes smaller.
+    """
     requests = workload.requests
     for i in range(len(requests) if len(requests) > 1 else 0):
         yield _with(workload, [*requests[:i], *requests[i + 1 :]])

@@ -20,12 +20,12 @@ BOUNDARY_BUDGETS = (1, 2, 3, 64, 65, 66, 63, 128, 129)
 
 
 MADE_UP_TOKEN = -1
-"""The token that an engine without a model generates. As a stop token, it ends a request at ``min_tokens`` tokens."""
+"""The token that an engine without an LLM generates. As a stop token, it ends a request after ``min_tokens`` tokens."""
 
 
 @dataclass(frozen=True)
 class Workload:
-    """A workload: requests in the order in which they join, and limits, none of which is None."""
+    """A workload: requests in the order in which they join, and limits (none of which is None)."""
 
     limits: SchedulingLimits
     requests: tuple[PlannedRequest, ...]
@@ -34,14 +34,14 @@ class Workload:
 
     @property
     def case_id(self) -> str:
-        """Return a case id that is derived from the content. It is also the seed of random prompts."""
+        """Return the id for a case with this workload, from a hash of its content. It also seeds random prompts."""
         content = repr((astuple(self.limits), [astuple(request) for request in self.requests]))
         return f"found-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
 
     def as_requests(self) -> tuple[Request, ...]:
-        """Return the requests as the ``Request`` objects of a suite, with random prompts.
+        """Convert the requests to the ``Request`` objects of a suite, with random prompts.
 
-        Requests that end before ``max_tokens`` have a stop token.
+        Requests with ``stops_after`` get a stop token, which shows that they can end before ``max_tokens``.
         """
         return tuple(
             Request(
@@ -59,7 +59,10 @@ class Workload:
         return setup_for_search(model)
 
     def specs(self, vocabulary: Vocabulary | None) -> list[RequestSpec]:
-        """Return the requests in the form that drivers take. Without a ``vocabulary``, all token ids are the same."""
+        """Return the requests in the form that drivers take.
+
+        ``vocabulary`` is that of the LLM, None if the engine runs none. All token ids are the same then.
+        """
         requests = self.as_requests()
         if vocabulary is not None:
             name = self.case_id
@@ -73,7 +76,7 @@ class Workload:
         ]
 
     def expected(self, generated: object = None) -> tuple[StepRow, ...]:  # noqa: ARG002
-        """Return the step table that the model of the scheduler predicts."""
+        """Return the step table that the scheduler model predicts."""
         return predict(self.limits, self.requests)
 
     def explain(self, step: int, generated: object = None) -> str:  # noqa: ARG002
@@ -87,12 +90,15 @@ def setup_for_search(model: str) -> EngineSetup:
 
 
 SIZES = Sizes()
-# Workloads are smaller if a model runs, because every step needs a forward pass, and each request is run again alone.
+# Workloads are smaller if an LLM runs, because every step needs a forward pass, and each request is run again alone.
 SIZES_ON_A_MODEL = Sizes(requests=4, prompt=140, max_tokens=70, join_step=40)
 
 
 def strategy(on_a_model: bool, early_stops: bool) -> st.SearchStrategy[Workload]:
-    """Return the hypothesis strategy for a search. Workloads are smaller if the engine runs a model."""
+    """Return the hypothesis strategy for workloads. They are smaller if the engine runs an LLM (``on_a_model``).
+
+    With ``early_stops``, some requests end before ``max_tokens``.
+    """
     return workloads(SIZES_ON_A_MODEL if on_a_model else SIZES, early_stops=early_stops)
 
 
@@ -136,7 +142,7 @@ def _request(
 
 
 def _crowded(boundaries: Sequence[int], largest: int) -> st.SearchStrategy[int]:
-    """Return a strategy for numbers up to ``largest``: a third are ``boundaries``, a third small, and a third any."""
+    """Return a strategy for numbers from 1 to ``largest``: a third ``boundaries``, a third up to 12, a third any."""
     near = [b for b in boundaries if b <= largest]
     small = range(1, min(largest, 12) + 1)
     return st.sampled_from(

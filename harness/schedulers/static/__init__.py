@@ -1,7 +1,7 @@
 """The static scheduler, a baseline: the next batch is filled only when all requests of a batch have ended.
 
-The scheduler has the same invariants as the continuous scheduler. There is no model of its rules, so wrong steps are
-not explained.
+The scheduler has the same invariants as the continuous scheduler. It has no scheduler model (an independent
+implementation of its rules), so failures do not say what the rules require at a wrong step.
 """
 
 from dataclasses import replace

@@ -10,7 +10,7 @@ from harness.types import BLOCK_SIZE, StepRow, blocks_for
 
 
 class TokenBudgetBars:
-    """Computes the bars of a run row by row."""
+    """Computes the bars of the time-line of a run, row by row."""
 
     def __init__(self, sizes: tuple[Size, ...]) -> None:
         self._sizes = sizes
@@ -20,7 +20,7 @@ class TokenBudgetBars:
         self._tables: dict[int, tuple[int, ...]] = {}
 
     def after(self, row: StepRow, count: int) -> Stretch:
-        """Return the stretch that consists of ``row`` and of the steps after it, ``count`` steps in total."""
+        """Return the stretch of ``count`` steps that begins with the step of ``row``."""
         for sequence in row.preempted or ():
             self._forget(sequence)
         for sequence, tokens in row.hits or ():

@@ -1,6 +1,6 @@
-"""The blocks of the model of the token-budget scheduler: the prefix cache, and the queue of free blocks.
+"""The blocks of the scheduler model of the token-budget scheduler: the prefix cache, and the queue of free blocks.
 
-This module is written only from docs/scheduling-rules-token-budget.md, "Blocks and the prefix cache".
+This module is written only from docs/scheduling-rules-token-budget.md ("TB-HIT", "TB-REGISTER" and "TB-FREE").
 """
 
 from collections.abc import Sequence
@@ -67,7 +67,7 @@ class BlockPool:
         return taken
 
     def register(self, blocks: Sequence[Block], token_ids: TokenIds) -> None:
-        """Add the blocks of a request that its first tokens ``token_ids`` fill to the prefix cache.
+        """Add blocks of a request to the prefix cache: those that ``token_ids``, its first tokens, fill completely.
 
         Of several blocks with the same key, the one that was added first is found.
         """

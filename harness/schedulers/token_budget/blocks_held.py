@@ -1,7 +1,7 @@
 """Check the block ids in block tables.
 
-Several requests may hold a block only if they found it in the prefix cache. The number of used blocks must be that of
-the blocks in block tables.
+A request may hold a block of another request only if it found the block in the prefix cache. The number of used blocks
+must be the number of different blocks in the block tables.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,11 +17,11 @@ TokenIds = tuple[int, ...]
 class BlocksHeld:
     """The block tables of all requests, updated step by step.
 
-    ``tables`` has the block table of each request, and ``found`` the number of its blocks that were found in the prefix
-    cache at its admission. ``content`` has the key of each block in the prefix cache: all tokens from the start of the
-    sequence to the end of the block. ``seen`` has all block ids that were ever in a block table.
-    ``token_ids_of(request, end)`` returns the first ``end`` tokens of a request. ``available`` is the number of blocks
-    for requests, None if it is not known.
+    ``tables`` has the block table of each request, and ``found`` the number of blocks that the request found in the
+    prefix cache at its admission. ``content`` has, for each full block, all tokens from the start of the sequence to
+    the end of the block. ``seen`` has all block ids that were ever in a block table. ``token_ids_of(request, end)``
+    returns the first ``end`` tokens of a request. ``available`` is the number of blocks for requests, None if it is not
+    known.
     """
 
     token_ids_of: Callable[[int, int], TokenIds]
@@ -38,7 +38,7 @@ class BlocksHeld:
             self.found.pop(request, None)
 
     def see(self, step: StepRow, computed: Mapping[int, int]) -> Iterator[Broken]:
-        """Yield the violations in the block tables of a step. They are observed before any request frees blocks.
+        """Yield the violations in the block tables of a step, which are those before any request frees blocks.
 
         ``computed`` has the number of tokens that each request has in the KV cache at the end of the step.
         """

@@ -1,4 +1,4 @@
-"""Use the model of the token-budget scheduler to find the events that its step table does not show.
+"""Use the scheduler model of the token-budget scheduler to find the events that its step table does not show.
 
 These are the reasons why requests wait, and how close they were to a limit.
 """
@@ -21,9 +21,9 @@ def rule_events(
     timings: Sequence[Request],
     run: Run,
 ) -> Iterator[Event]:
-    """Yield the events that the model finds. No limit may be None.
+    """Yield the events that the scheduler model finds. No limit of this scheduler may be None.
 
-    Raises ValueError if the model can't predict the run.
+    Raises ValueError if the scheduler model can't predict the run.
     """
     for predicted in predicted_steps(limits, options, requests_with_tokens(specs, timings, run)):
         step = predicted.row.step

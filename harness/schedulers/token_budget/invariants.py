@@ -1,7 +1,7 @@
 """Check the invariants of the token-budget scheduler, properties that every step of every run has.
 
-These checks need no expected step table. The progress of a request follows from the number of its tokens that were
-scheduled or found in the prefix cache. What the driver can't observe is not checked.
+These checks need no expected step table. How many tokens of a request are computed is the sum of the tokens that were
+found in the prefix cache and the tokens that were scheduled. What the driver can't observe is not checked.
 """
 
 from collections import Counter

@@ -6,12 +6,18 @@ from harness.types import StepRow
 
 
 def decodes_in(row: StepRow, before: StepRow) -> tuple[int, ...]:
-    """Return the requests that decode: they were running before this step, and compute only their last token."""
+    """Return the requests that decode in the step of ``row``. ``before`` is the row before it.
+
+    A request decodes if it was running before the step and computes only its last token.
+    """
     return tuple(r for r, tokens in row.scheduled or () if tokens == 1 and r in row.outputs and r in before.running)
 
 
 def kind_of_row(row: StepRow, before: StepRow | None, got_tokens: Collection[int] = ()) -> str:  # noqa: ARG001
-    """Return the kind of a step: ``start``, ``prefill``, ``decode``, ``mixed`` or ``idle``."""
+    """Return the kind of a step: ``start`` (step 0), ``prefill``, ``decode``, ``mixed`` or ``idle``.
+
+    A step is ``mixed`` if some of its requests decode and others do not.
+    """
     if row.step == 0 or before is None:
         return "start"
     if not row.scheduled:

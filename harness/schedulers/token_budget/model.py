@@ -1,7 +1,7 @@
-"""A model of the token-budget scheduler, which predicts every step of a workload without using code of the engine.
+"""The scheduler model of the token-budget scheduler: it predicts every step of a workload without code of the engine.
 
-The model is written only from docs/scheduling-rules-token-budget.md, and is meant to be easy to read, not fast. It does
-not distinguish prefill and decode: a request is a list of tokens that grows, some of which are not computed yet.
+It is written only from docs/scheduling-rules-token-budget.md, and is meant to be easy to read, not fast. It does not
+distinguish prefill and decode: a request is a growing list of tokens, some of which are not computed yet.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ from harness.types import BLOCK_SIZE, SchedulingLimits, StepRow, TokenBudgetSetu
 
 @dataclass(eq=False)
 class ModelRequest:
-    """The state of a request in the model, from the step at which it joins until it ends.
+    """The state of a request in the scheduler model, from the step at which it joins until it ends.
 
     ``computed`` is the number of its tokens that are in the KV cache at the end of the step, and ``outputs`` the number
     of its generated tokens.
@@ -54,10 +54,11 @@ class Obstacle(NamedTuple):
 class PredictedStep:
     """The observable state after a step. ``why`` is a phrase that describes the step.
 
-    ``held`` has, for each scheduled request, its number and the numbers of the blocks that it held in the step.
-    ``free_queue`` has the numbers of the free blocks, and ``computed`` the computed tokens of each running request.
-    ``waits`` is the number of the head of the queue with the reason why it can't start. ``fits_exactly`` are the
-    requests that started and needed exactly the blocks that were free.
+    ``held`` has (number of the request, numbers of the blocks that it held in the step) for each scheduled request.
+    ``free_queue`` has the numbers of the free blocks, in the order in which they are allocated. ``computed`` has the
+    number of computed tokens of each running request. ``waits`` is (number of the head of the queue, reason why it
+    can't start), None if it can. ``fits_exactly`` are the requests that started and needed exactly the blocks that were
+    free.
     """
 
     row: StepRow
@@ -70,7 +71,7 @@ class PredictedStep:
 
 
 class _Engine:
-    """The state of the model between two steps, with the results of the last step."""
+    """The state of the scheduler model between two steps, with the results of the last step."""
 
     def __init__(self, limits: SchedulingLimits, options: TokenBudgetSetup, size: int) -> None:
         self.context = limits.max_model_len or inf
@@ -293,8 +294,8 @@ def predict(
 ) -> tuple[StepRow, ...]:
     """Return the step table of a workload, up to the step after which there is no more work.
 
-    The three limits of this scheduler must not be None. The rows have no kind, like those of expected tables. Raises
-    ImpossibleWorkload if a request can never run or continue.
+    No limit may be None, except ``max_batch_tkv_limit``, which this scheduler does not have. The rows have no kind,
+    like those of expected tables. Raises ImpossibleWorkload if a request can never run or continue.
     """
     return tuple(predicted.row._replace(kind="") for predicted in predicted_steps(limits, options, requests))
 

@@ -1,4 +1,4 @@
-"""Determine which requirements a failed workload violates. The search names them in the suites that it writes."""
+"""Determine which requirements of suites/requirements.yaml a run violates, for suites that a search writes."""
 
 from harness.schedulers.token_budget.rules import DOC
 from harness.types import Verdict
@@ -17,13 +17,14 @@ BY_HEADING = {
     "TB-FREE": ("TB-FREE-01",),
     "TB-ABORT": ("TB-ABORT-01",),
 }
-"""Ids of requirements, by the heading of docs/scheduling-rules-token-budget.md with which the text of a rule begins."""
+"""Ids of requirements, by a heading of docs/scheduling-rules-token-budget.md. The rule of a verdict names a heading."""
 
 
 def requirements_of(verdict: Verdict, *, unfinished: bool) -> tuple[str, ...]:
-    """Return the ids of the violated requirements, none if the verdict names no rule of this scheduler.
+    """Return the ids of the requirements that a run with this verdict violates.
 
-    ``unfinished`` is whether the engine failed, or did not finish all requests.
+    Return () if the verdict names no rule of this scheduler. ``unfinished`` is whether the engine failed, or did not
+    finish all requests.
     """
     if unfinished:
         return ("TB-RUNNING-02", "TB-END-01")

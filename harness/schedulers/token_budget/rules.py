@@ -1,4 +1,4 @@
-"""The rule for each column of a step table, abridged from the page ``DOC`` for messages about failures."""
+"""The rule for each column of a step table, abridged from the page ``DOC`` for messages of failures."""
 
 DOC = "docs/scheduling-rules-token-budget.md"
 BY_COLUMN = {
@@ -25,10 +25,10 @@ _WHICH = BY_COLUMN["scheduled"]
 
 
 def rule_for(kind: str, column: str) -> str:
-    """Return the rule that determines ``column`` in a step of the kind ``kind``."""
+    """Return the rule that determines ``column`` of the step table in a step of the kind ``kind``."""
     return f"{DOC} {_IDLE if kind == 'idle' else _START if kind == 'start' else BY_COLUMN[column]}"
 
 
 def rule_for_kinds(expected: str, seen: str) -> str:  # noqa: ARG001
-    """Return the rule that requires a step of the kind ``expected``, if the observed kind is ``seen``."""
+    """Return the rule that is broken if a step is of the kind ``seen``, but must be of the kind ``expected``."""
     return f"{DOC} {_IDLE if expected == 'idle' else _WHICH}"

@@ -1,4 +1,4 @@
-"""Shrink workloads of the token-budget scheduler, for the search."""
+"""Shrink random workloads of the token-budget scheduler that ``spyre-cb search`` found to fail."""
 
 from collections.abc import Iterator
 from dataclasses import fields, replace
@@ -13,7 +13,7 @@ AS_BUILT = {"max_model_len": CONTEXT, "max_num_seqs": BATCH, "available_blocks":
 
 
 def features(workload: TokenBudgetWorkload) -> tuple[str, ...]:
-    """Return the names of limits and options that differ from the defaults, and of features of the requests."""
+    """Return the names of the limits and options that differ from the defaults, and what is special in the requests."""
     options = (f.name for f in fields(DEFAULT) if getattr(workload.options, f.name) != getattr(DEFAULT, f.name))
     preempts = ("a preemption",) if any(row.preempted for row in workload.expected()) else ()
     limits = (name for name, built in AS_BUILT.items() if getattr(workload.limits, name) != built)
@@ -21,9 +21,9 @@ def features(workload: TokenBudgetWorkload) -> tuple[str, ...]:
 
 
 def smaller(workload: TokenBudgetWorkload) -> Iterator[TokenBudgetWorkload]:
-    """Yield simpler workloads, the simplest first.
+    """Yield workloads with one simplification of ``workload`` each, the largest simplification first.
 
-    Each has one request less, one more limit or option with its default value, or a smaller number.
+    One request is left out, one limit or option gets its default value, or one number of a request becomes smaller.
     """
     for requests in with_one_fewer(workload.requests):
         yield replace(workload, requests=requests)

@@ -1,6 +1,7 @@
 """Generate random workloads for the token-budget scheduler.
 
-Prompts begin with the same tokens, and there are few blocks and small budgets, so that requests wait and are preempted.
+Prompts often begin with the same tokens. There are few blocks and small budgets, so that requests wait and are
+preempted.
 """
 
 import hashlib
@@ -33,7 +34,7 @@ BLOCKS = blocks_for(CONTEXT * BATCH)
 SIZES = Sizes(requests=6, prompt=300, max_tokens=90, join_step=40)
 SIZES_ON_A_MODEL = Sizes(requests=5, prompt=200, max_tokens=66, join_step=10)
 EXTRA_BLOCKS, EXTRA_BLOCKS_ON_A_MODEL = 6, 2
-"""Maximum number of blocks beyond those that the longest request needs. With few blocks, requests are preempted."""
+"""Maximum number of blocks in addition to those that the longest request needs. It is small, to cause preemptions."""
 BEYOND_PROMPTS = 1_000_000
 """Added to the ids of tokens that a model generated, so that they differ from all ids in prompts."""
 BUDGETS = (512, 512, 64, 65, 100, 127, 128, 129, 192, 256, 40)
@@ -43,7 +44,10 @@ THRESHOLDS = (0, 0, 0, 0, 24, 32, 63, 64, 65, 100)
 
 @dataclass(frozen=True)
 class TokenBudgetWorkload:
-    """A workload: requests in the order in which they join, limits, none of which is None, and scheduler options."""
+    """A workload: requests in the order in which they join, limits, and scheduler options.
+
+    No limit is None except ``max_batch_tkv_limit``, which this scheduler does not have.
+    """
 
     limits: SchedulingLimits
     options: TokenBudgetSetup
@@ -52,7 +56,7 @@ class TokenBudgetWorkload:
 
     @cached_property
     def case_id(self) -> str:
-        """Return a case id that is derived from the content. It is also the seed of random prompts."""
+        """Return the id for a case with this workload, from a hash of its content. It also seeds random prompts."""
         content = repr((astuple(self.limits), astuple(self.options), [astuple(request) for request in self.requests]))
         return f"found-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
 
@@ -61,9 +65,9 @@ class TokenBudgetWorkload:
         return EngineSetup(model, "eager", 1, CONTEXT, BATCH, None, self.scheduler, self.options)
 
     def as_requests(self) -> tuple[Request, ...]:
-        """Return the requests as the ``Request`` objects of a suite.
+        """Convert the requests to the ``Request`` objects of a suite.
 
-        A request whose generated tokens are repeated in later prompts has these tokens in ``simulated_tokens``.
+        If later prompts repeat the generated tokens of a request, its ``simulated_tokens`` has these tokens.
         """
         return self._requests
 
@@ -74,8 +78,8 @@ class TokenBudgetWorkload:
     def specs(self, vocabulary: Vocabulary | None) -> list[RequestSpec]:
         """Return the requests in the form that drivers take.
 
-        ``vocabulary`` is None if no model runs. Token ids are then arbitrary, and every request has simulated tokens,
-        because a preempted request can find its own generated tokens in the prefix cache.
+        ``vocabulary`` is that of the LLM, None if the engine runs none. Then token ids are arbitrary, and every request
+        has simulated tokens, because a preempted request can find its own generated tokens in the prefix cache.
         """
         requests = self.as_requests()
         if vocabulary is not None:
@@ -84,16 +88,16 @@ class TokenBudgetWorkload:
         return [spec if spec.simulated_token_ids else replace(spec, simulated_token_ids=_own(spec)) for spec in specs]
 
     def expected(self, generated: Tokens | None = None) -> tuple[StepRow, ...]:
-        """Return the step table that the model of the scheduler predicts.
+        """Return the step table that the scheduler model predicts.
 
-        The table depends on which tokens are equal, but not on their ids. ``generated`` are the tokens that a model
-        generated. Without a model, no two requests generate the same tokens. With a model, requests with equal prompts
-        generate equal tokens, and find each other's blocks.
+        The table depends on which tokens are equal, but not on their ids. ``generated`` are the tokens that an LLM
+        generated, None if none ran. Without an LLM, no two requests generate the same tokens. With an LLM, requests
+        with equal prompts generate equal tokens, so one request can find blocks of generated tokens of another one.
         """
         return predict(self.limits, self.options, self._requests_with_tokens(generated))
 
     def explain(self, step: int, generated: Tokens | None = None) -> str:
-        """Return a phrase about what the rules require at step ``step``."""
+        """Return a phrase about what the rules require at step ``step``. ``generated`` is as in ``expected``."""
         return explain(self.limits, self.options, self._requests_with_tokens(generated), step)
 
     def _requests_with_tokens(self, generated: Tokens | None) -> list[RequestWithTokens]:
@@ -111,9 +115,10 @@ def _own(spec: RequestSpec) -> tuple[int, ...]:
 
 
 def strategy(on_a_model: bool, early_stops: bool) -> st.SearchStrategy[TokenBudgetWorkload]:  # noqa: ARG001
-    """Return the hypothesis strategy for a search.
+    """Return the hypothesis strategy for workloads.
 
-    If the engine runs a model, prompts do not repeat generated tokens, because they are not known before the run.
+    If the engine runs an LLM (``on_a_model``), workloads are smaller, and prompts do not repeat generated tokens,
+    because these are not known before the run.
     """
     if on_a_model:
         return token_budget_workloads(SIZES_ON_A_MODEL, decoded=False, extra_blocks=EXTRA_BLOCKS_ON_A_MODEL)
@@ -131,8 +136,8 @@ def token_budget_workloads(
 ) -> TokenBudgetWorkload:
     """Draw a workload in which each request alone fits into the KV cache.
 
-    With ``decoded``, prompts may repeat the generated tokens of another request. ``extra_blocks`` is the
-    maximum number of blocks beyond those that the longest request needs, if the workload has fewer than the engine.
+    With ``decoded``, prompts may repeat the generated tokens of another request. A workload has either all blocks of
+    the engine, or at most ``extra_blocks`` more than the longest request needs.
     """
     requests = draw(sharing_requests(sizes, decoded=decoded))
     chunks = draw(st.sampled_from((True, True, True, False)))

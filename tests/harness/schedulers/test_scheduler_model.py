@@ -193,5 +193,5 @@ def test_what_is_no_request_is_refused(wrong: dict[str, int]) -> None:
 
 
 def test_limits_are_required() -> None:
-    with pytest.raises(ValueError, match="all four limits"):
+    with pytest.raises(ValueError, match="these limits are not known: max_model_len"):
         predict(SchedulingLimits(), [PlannedRequest(1, 1)])

@@ -80,5 +80,7 @@ def test_a_row_is_known_by_its_own_column(known: SchedulerFormat) -> None:
 
 
 def test_static_batching_has_nothing_to_search_with() -> None:
-    with pytest.raises(ValueError, match="the scheduler static has no model of its rules"):
+    with pytest.raises(
+        ValueError, match="the steps of the scheduler static; use one of continuous, chunked, token_budget"
+    ):
         search_tools_of("static")

@@ -1,7 +1,7 @@
-"""The interface with which behaviour cases use an engine, either in this process or over HTTP.
+"""``Client``: the interface with which behaviour cases use an engine, either in this process or over HTTP.
 
-The types in this module do not depend on any engine. Methods that wait for the engine are coroutines, because a client
-has several requests at the same time.
+Behaviour cases send requests and check the answers. The types in this module do not depend on any engine. Methods that
+wait for the engine are coroutines, because a client has several requests at the same time.
 """
 
 from collections.abc import AsyncGenerator, Mapping, Sequence

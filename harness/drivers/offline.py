@@ -1,4 +1,4 @@
-"""Use the offline API of a session for the ``generate`` actions of behaviour cases."""
+"""Use an engine's offline API, as ``LLM.generate``, for cases that send requests and check the answers."""
 
 from collections.abc import Sequence
 

@@ -1,6 +1,7 @@
 """The driver ``openai-http`` for OpenAI-compatible servers, which are already running or are started by the harness.
 
-With this driver, only behaviour cases over HTTP are run. Cases that need the engine's steps are skipped.
+With this driver, only behaviour cases (cases that send requests and check the answers) are run, over HTTP. Cases that
+need the engine's steps are skipped.
 """
 
 import http.client

@@ -134,7 +134,7 @@ def start_shared(setup: EngineSetup) -> SharedReferenceServer:
 
 
 def _compare(reported: Mapping[str, Any], limits: SchedulingLimits, options: ServerOptions) -> None:
-    """Check that the limits that the server reports are the requested ones. Raises DirtyServerError."""
+    """Raise DirtyServerError if the limits that the server reports are not the requested ones."""
     requested = asdict(limits) | {"max_queue": options.max_queue, "max_body_bytes": options.max_body_bytes}
     blocks = requested.pop("available_blocks")
     for name, value in requested.items():

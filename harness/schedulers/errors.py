@@ -1,5 +1,5 @@
 """The exception that scheduler models raise. A scheduler model is an independent implementation of the rules."""
 
 
-class ImpossibleWorkload(ValueError):  # noqa: N818 - describes the workload, not an error of the model
+class ImpossibleWorkload(ValueError):  # noqa: N818 - describes the workload, not an error of the scheduler model
     """By the rules, a request can never run or continue, for example because it needs more blocks than there are."""

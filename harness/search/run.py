@@ -95,7 +95,7 @@ def search(
     tokens = TOKENS in driver.capabilities
     if early_stops and tokens:
         raise ValueError(
-            f"early_stops needs a driver that runs no model, because the tokens of a model are not known in advance, "
+            "early_stops needs a driver that runs no LLM, because the tokens of an LLM are not known in advance, "
             f"but {driver.name} runs one: use SimulationDriver"
         )
     engines = EnginePool(driver)

@@ -14,7 +14,10 @@ from harness.types import StepRow
 
 
 def of_rows(rows: Iterable[StepRow]) -> Iterator[StepRow]:
-    """Yield the rows of an expected step table, with ``kind`` filled in. The table may omit plain decodes."""
+    """Yield the rows of an expected step table, with ``kind`` filled in.
+
+    The table may omit plain decodes (see ``StepRow``).
+    """
     before: StepRow | None = None
     got_tokens: set[int] = set()
     for row in rows:

@@ -15,7 +15,7 @@ from harness.types import StepRow
 def time_line(
     steps: Iterable[StepRow], sizes: Sequence[Size], options: Mapping[str, Any] = MappingProxyType({})
 ) -> TimeLine:
-    """Convert the rows of a step table to a time-line. The table may omit plain decodes.
+    """Convert the rows of a step table to a time-line. The table may omit plain decodes (see ``StepRow``).
 
     ``options`` are the options of the scheduler, by name. The scheduler is recognised by the columns of the rows. Rows
     that break the rules of the scheduler are drawn as well as possible, because time-lines are most useful for wrong

@@ -28,8 +28,8 @@ class _Column:
 def as_text(line: TimeLine, width: int = 100) -> list[str]:
     """Return the time-line as lines of at most ``width`` characters. ``legend_of`` explains the characters.
 
-    If there are too many steps for this width, plain decodes are left out. If there are still too many, the time-line
-    is divided into several groups of lines, one below the other.
+    If there are too many steps for this width, decodes in which no request joins or ends are left out. If there are
+    still too many, the time-line is divided into several groups of lines, one below the other.
     """
     labels = _labels(line)
     room = max(FEWEST_COLUMNS, width - max(map(len, labels)) - 1)
@@ -57,7 +57,7 @@ def _labels(line: TimeLine) -> list[str]:
 
 
 def _fitted(stretches: Sequence[Stretch], room: int) -> list[_Column]:
-    """Return the columns of the time-line. If they do not fit into ``room`` characters, plain decodes are left out.
+    """Return the columns of the time-line. If they do not fit into ``room`` characters, decodes are left out.
 
     All stretches are cut to the same length. The result can still be longer than ``room``.
     """

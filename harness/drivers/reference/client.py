@@ -1,4 +1,4 @@
-"""The client with which behaviour cases use a reference engine in this process.
+"""The client for a reference engine in this process, for cases that send requests and check the answers.
 
 It sends single requests to the engine's AsyncLLM, and lists of requests (``generate``) to the engine's LLM.
 """

@@ -1,6 +1,6 @@
-"""The session of the reference engine's core, with or without a model.
+"""``CoreSession``: a started reference engine, with or without a model, that runs step by step.
 
-The session converts the types of the engine to those of the harness.
+It converts the types of the engine to those of the harness.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ from harness.types import RequestSpec, SchedulingLimits, Token, Write
 
 
 class CoreSession:
-    """A session that runs the reference engine's core step by step."""
+    """A started reference engine that runs step by step. Implements ``Session`` of ``harness/drivers/base.py``."""
 
     def __init__(self, core: EngineCore) -> None:
         self.core = core

@@ -1,4 +1,4 @@
-"""The session of the reference engine with a model.
+"""``ReferenceSession``: a started reference engine with a model.
 
 torch and ibm-fms are imported when the engine is started, so that pytest collects tests quickly.
 """
@@ -43,7 +43,7 @@ _NUMBERS = itertools.count()
 
 
 class ReferenceSession(CoreSession):
-    """A session of the reference engine with a model. It also has the engine's offline API."""
+    """A started reference engine with a model. It runs step by step, and has the engine's offline API."""
 
     def __init__(self, setup: EngineSetup, attention: str | None) -> None:
         # The imports take seconds. Without gc_paused, an eighth of this time would be garbage collection.

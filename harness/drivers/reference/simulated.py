@@ -1,4 +1,4 @@
-"""The session of the reference engine's scheduler without a model."""
+"""``SimulatedSession``: the scheduler of the reference engine, without a model."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -21,9 +21,9 @@ PLACEHOLDER = Token(-1)
 
 
 class SimulatedSession(CoreSession):
-    """A session of the reference engine without a model. Every generated token is the same placeholder.
+    """A started reference engine without a model. Every generated token is the same placeholder.
 
-    A request with ``simulated_token_ids`` gets these tokens instead, which can end it early.
+    A request with ``simulated_token_ids`` gets these tokens instead, which can end the request early.
     """
 
     def __init__(self, setup: EngineSetup) -> None:

@@ -40,7 +40,10 @@ class ForkedWorker:
             return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait until the process ends, and return its exit status. Raises subprocess.TimeoutExpired."""
+        """Wait until the process ends, and return its exit status.
+
+        Raises subprocess.TimeoutExpired if it does not end within ``timeout`` seconds.
+        """
         if self.poll() is None:
             select.select([self._pidfd], [], [], timeout)
         returncode = self.poll()

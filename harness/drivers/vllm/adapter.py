@@ -127,5 +127,5 @@ def resolved(limits: SchedulingLimits, most: SchedulingLimits) -> SchedulingLimi
     for field in fields(limits):
         value, bound = getattr(limits, field.name), getattr(most, field.name)
         if value is not None and not 1 <= value <= bound:
-            raise ValueError(f"{field.name} {value} is not between 1 and {bound}, with which the engine was started")
+            raise ValueError(f"{field.name} {value} is not between 1 and {bound}, the value of the started engine")
     return SchedulingLimits(*(getattr(limits, f.name) or getattr(most, f.name) for f in fields(limits)))

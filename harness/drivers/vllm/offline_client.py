@@ -1,4 +1,7 @@
-"""The client with which behaviour cases use vLLM in this process. It can only use the offline API (``generate``)."""
+"""The client for vLLM in this process, for cases that send requests and check the answers.
+
+It can only use the offline API (``generate``).
+"""
 
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any

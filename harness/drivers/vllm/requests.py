@@ -63,7 +63,8 @@ def tokenization_arguments(requests: Sequence[RequestSpec]) -> dict[str, Any]:
     kept = {request.truncate_prompt_tokens for request in requests}
     if len(kept) > 1:
         raise NotImplementedError(
-            "vLLM's offline API takes one truncate_prompt_tokens for all requests of a call, but these have several"
+            "vLLM's offline API takes one truncate_prompt_tokens for all requests of a call, but these requests have "
+            "different ones: use one call for each value"
         )
     return {} if kept <= {None} else {"tokenization_kwargs": {"truncate_prompt_tokens": kept.pop()}}
 

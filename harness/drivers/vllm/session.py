@@ -1,4 +1,4 @@
-"""The session of a vLLM engine in this process, which runs the engine core step by step and has the offline API."""
+"""``VllmSession``: a started vLLM engine in this process. It runs step by step, and has the offline API."""
 
 import time
 from collections.abc import Sequence
@@ -20,9 +20,9 @@ SECONDS_TO_COMPILE = 60
 
 
 class VllmSession:
-    """A session of an engine with the options of one setup.
+    """A started vLLM engine that runs cases with the options of one setup.
 
-    Every request gets an id that is used only once in the process, because a plugin remembers decisions by request id.
+    Every request gets an id that is used only once in the process, because a plugin stores decisions by request id.
     """
 
     def __init__(self, plugin: Plugin, setup: EngineSetup, started: StartedEngine) -> None:

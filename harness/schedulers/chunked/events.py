@@ -26,7 +26,7 @@ def rule_events(
     timings: Sequence[Request],
     run: Run,
 ) -> Iterator[Event]:
-    """Yield the events that the scheduler model finds. No limit may be None.
+    """Yield the events of a run that only the scheduler model can find. No limit may be None.
 
     Raises ValueError if the scheduler model can't predict the run.
     """

@@ -18,7 +18,7 @@ _LIMITS = {"context": "max_model_len", "blocks": "available_blocks", "batch_tkv"
 def rule_events(
     limits: SchedulingLimits, specs: Sequence[RequestSpec], timings: Sequence[Request], run: Run
 ) -> Iterator[Event]:
-    """Yield the events that the scheduler model finds. No limit may be None.
+    """Yield the events of a run that only the scheduler model can find. No limit may be None.
 
     Raises ValueError if the scheduler model can't predict the run.
     """

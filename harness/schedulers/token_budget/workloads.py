@@ -36,7 +36,7 @@ SIZES_ON_A_MODEL = Sizes(requests=5, prompt=200, max_tokens=66, join_step=10)
 EXTRA_BLOCKS, EXTRA_BLOCKS_ON_A_MODEL = 6, 2
 """Maximum number of blocks in addition to those that the longest request needs. It is small, to cause preemptions."""
 BEYOND_PROMPTS = 1_000_000
-"""Added to the ids of tokens that a model generated, so that they differ from all ids in prompts."""
+"""Added to the ids of tokens that an LLM generated, so that they differ from all token ids in prompts."""
 BUDGETS = (512, 512, 64, 65, 100, 127, 128, 129, 192, 256, 40)
 """Values of max_num_batched_tokens. With 512, every prompt fits into one step without chunked prefill."""
 THRESHOLDS = (0, 0, 0, 0, 24, 32, 63, 64, 65, 100)

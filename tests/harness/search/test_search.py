@@ -154,7 +154,7 @@ def test_early_stops_cannot_be_written_as_a_suite() -> None:
 
 
 def test_early_stops_are_not_for_models() -> None:
-    with pytest.raises(ValueError, match="early_stops needs a driver that runs no model"):
+    with pytest.raises(ValueError, match="early_stops needs a driver that runs no LLM"):
         search(ReferenceDriver(), 1, early_stops=True)
 
 

@@ -34,8 +34,8 @@ class HangsOfWorkers:
         stacks = file.read_text(encoding="utf-8", errors="replace").splitlines()
         file.unlink()
         if stacks:
-            what = f"this case took longer than {self._limit:g} s (--cb-case-timeout), so the worker that ran it was "
-            "ended"
+            limit = f"{self._limit:g} s (--cb-case-timeout)"
+            what = f"this case took longer than {limit}, so the worker that ran it was ended"
             report.longrepr = "\n".join([what, "", "the worker was in:", "", *without_pytest(stacks)])
 
     def pytest_unconfigure(self) -> None:

@@ -7,7 +7,8 @@ has any:
 2. the environment variable ``PCIDEVICE_IBM_COM_AIU_PF``
 3. all PCI devices in ``/sys`` with IBM's vendor id and Spyre's device id
 
-The environment variable ``SPYRE_CARDS`` selects some of the cards found.
+The environment variable ``SPYRE_CARDS`` selects some of these cards, each by its position in the list (from 0) or by
+its PCI address. If it is not set, the run may use all of them.
 """
 
 import os
@@ -52,7 +53,10 @@ def root_of(environ: Mapping[str, str]) -> Path:
 
 
 def find_cards(environ: Mapping[str, str] = os.environ) -> tuple[Card, ...]:
-    """Return the cards that this run may use. Raises CardsError if SPYRE_CARDS names a card that does not exist."""
+    """Return the cards that this run may use.
+
+    Raises CardsError if SPYRE_CARDS names a card that does not exist, or is set and names no card.
+    """
     root = root_of(environ)
     found = [Card(index, bus_id, _node(root, bus_id)) for index, bus_id in enumerate(_bus_ids(root, environ))]
     chosen = environ.get(CHOSEN)

@@ -1,8 +1,8 @@
-"""Lease cards with file locks. The operating system releases the locks of a process that is killed.
+"""Lease cards: lock a file for each card, so that no other process of the harness uses the card.
 
-A lease contains all cards that one engine needs. The locks are advisory: a program that does not use them can still
-open a card. By default, each user has a lock folder of their own. A card that a process still has open can't be
-leased, even if no process holds its lock.
+The operating system releases the locks of a process that is killed. A lease contains all cards that one engine needs.
+The locks are advisory: a program that does not use them can still open a card. A card that a process has open is not
+leased, even if the lock of the card is free. By default, each user has a lock folder of their own.
 """
 
 import contextlib
@@ -31,14 +31,17 @@ RANKS_CLEARED = 64
 
 @dataclass(frozen=True)
 class Holder:
-    """The process that leases a card: its id, and the start of the lease in seconds since the epoch."""
+    """The process that leases a card, and the start of the lease in seconds since the epoch.
+
+    ``pid`` is 0 if the process has not yet written its id to the file next to the lock.
+    """
 
     pid: int
     since: float
 
 
 class Lease:
-    """Cards that this process has leased. Other processes can lease them after ``release``."""
+    """Cards that this process has locked, for one engine. ``release`` unlocks them for other processes."""
 
     def __init__(self, cards: Sequence[Card], locks: Sequence[FileLock]) -> None:
         self.cards = tuple(cards)
@@ -46,7 +49,10 @@ class Lease:
 
     @property
     def environ(self) -> dict[str, str | None]:
-        """Return environment variables for an engine on these cards. Variables with the value None must be unset."""
+        """Return the environment variables with which an engine uses exactly these cards.
+
+        A variable with the value None must be removed from the environment.
+        """
         ranks: dict[str, str | None] = {f"{RANK}{number}": None for number in range(RANKS_CLEARED)}
         ranks |= {f"{RANK}{number}": card.bus_id for number, card in enumerate(self.cards)}
         return ranks | {
@@ -85,9 +91,9 @@ def lock_folder(environ: Mapping[str, str] = os.environ) -> Path:
 def lease(cards: Sequence[Card], count: int, *, folder: Path | None = None, wait: float | None = None) -> Lease:
     """Wait until ``count`` of the cards are free, lease them and return the lease.
 
-    Raises CardsError if ``cards`` has fewer than ``count`` cards, or if the cards are not free after ``wait`` seconds.
-    With ``wait`` None, the environment variable ``SPYRE_CARDS_WAIT`` has the number of seconds; if it is not set, the
-    number is 120.
+    ``folder`` contains the lock files (default: ``lock_folder()``). ``wait`` is the maximum time to wait in seconds
+    (default: the environment variable ``SPYRE_CARDS_WAIT``, or 120 if it is not set). Raises CardsError if ``cards``
+    has fewer than ``count`` cards, or if fewer than ``count`` cards are free after that time.
     """
     if count > len(cards):
         raise CardsError(
@@ -102,14 +108,17 @@ def lease(cards: Sequence[Card], count: int, *, folder: Path | None = None, wait
         if got is not None:
             return got
         if time.monotonic() >= give_up:
-            raise CardsError(f"{_needed(count)} did not become free in {wait:g} s: {_who_has_them(cards, folder)}")
+            raise CardsError(
+                f"{_needed(count)} did not become free in {wait:g} s: {_who_has_them(cards, folder)}; "
+                f"to wait longer, set {WAIT} to a number of seconds"
+            )
         time.sleep(LOOK_SECONDS)
 
 
 def _free_ones(cards: Sequence[Card], count: int, folder: Path) -> Lease | None:
     """Lease ``count`` free cards. If fewer are free, lease none and return None.
 
-    Two processes that each keep some of the cards while waiting for the rest would deadlock.
+    If processes leased the free cards and waited for more, two of them could deadlock.
     """
     mine: list[Card] = []
     locks: list[FileLock] = []
@@ -165,7 +174,7 @@ def _patience() -> float:
     except ValueError:
         seconds = nan
     if not 0 <= seconds < inf:
-        raise CardsError(f"{WAIT}={given}: must be a number of seconds of at least 0")
+        raise CardsError(f"{WAIT}={given}: the value must be a number of seconds, 0 or more")
     return seconds
 
 

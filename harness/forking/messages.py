@@ -9,11 +9,13 @@ from typing import Any
 class Request:
     """A client's request for a fork, sent together with file descriptors.
 
-    With ``own_output``, the first two descriptors are the fork's stdout and stderr. The other descriptors are passed to
-    the fork together with ``work``, which says what the fork has to do. ``environ`` is the complete environment of the
-    fork, and ``name`` the module that process lists show for it. ``branch`` is the key of a branch, a process between
-    the server and its forks that prepares what the forks share, such as compiled code. With ``without_branch``, the
-    server forks directly, and ends the branch of this key because it has failed.
+    ``work`` says what the fork has to do. ``environ`` is the complete environment of the fork. ``name`` is the module
+    that ``ps`` shows as the command of the fork. If ``own_output`` is True, the first two file descriptors become
+    stdout and stderr of the fork. The remaining descriptors are passed to the fork together with ``work``.
+
+    ``branch`` is the key of a branch, or None. A branch is a process between the server and several forks. It prepares
+    what these forks share, such as compiled code, and is then forked. If ``without_branch`` is True, the branch with
+    this key has failed: the server ends the branch, and forks itself instead.
     """
 
     work: Any

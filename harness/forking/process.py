@@ -29,7 +29,8 @@ class ForkedProcess:
     """A fork of the server at ``address``. The constructor requests the fork.
 
     The fork is killed when the connection to the server is closed, for example because this process ends. The
-    constructor raises ServerGoneError and ForkRefusedError.
+    constructor raises ForkRefusedError if the server refuses to fork, and ServerGoneError if the server has ended or
+    does not answer.
     """
 
     def __init__(self, address: Path, request: Request, fds: Sequence[int]) -> None:
@@ -51,7 +52,10 @@ class ForkedProcess:
         return self._look(0.0)
 
     def wait(self, timeout: float | None = None) -> int:
-        """Wait until the process ends, and return its return code. Raises subprocess.TimeoutExpired."""
+        """Wait until the process ends, and return its return code.
+
+        Raises subprocess.TimeoutExpired if the process is still running after ``timeout`` seconds. None is no timeout.
+        """
         returncode = self._look(timeout)
         if returncode is None:
             raise subprocess.TimeoutExpired(f"fork {self.pid}", timeout or 0.0)

@@ -37,8 +37,8 @@ class _Child:
 class ForkServer:
     """The loop of the fork server.
 
-    ``prepare(key)`` is called in a new branch before its first fork. ``forked()`` is called in the server after each
-    fork. ``first`` is the first request, which the caller has already received.
+    ``prepare(key)`` is called in a new branch (see ``Request``) before the branch is forked. ``forked()`` is called in
+    the parent process after each fork. ``first`` is the first request, which the caller has already received.
     """
 
     def __init__(
@@ -197,7 +197,10 @@ class ForkServer:
 
 
 def _become(server: int, request: Request, fds: list[int]) -> list[int]:
-    """Set environment, name and output of a fork as requested, and return the file descriptors for its work."""
+    """Set the environment, the command line and the output of this process, which is a new fork, as requested.
+
+    Return the file descriptors that belong to the work of the fork.
+    """
     with contextlib.suppress(OSError):
         os.setpgid(0, 0)
     end_with_parent(server)

@@ -24,7 +24,7 @@ def send(to: socket.socket, value: object, fds: Sequence[int] = ()) -> None:
 def receive(connection: socket.socket) -> tuple[Any, list[int]]:
     """Wait for a message, and return its value and file descriptors.
 
-    Raises EOFError if the other end is closed, and OSError.
+    Raises EOFError if the other end is closed, and OSError if the connection is broken.
     """
     head, fds, _, _ = socket.recv_fds(connection, _LENGTH.size, MAX_FDS)
     if not head:

@@ -1,4 +1,8 @@
-"""Remove plain decodes (see ``StepRow``) from step tables, insert them again, and convert rows to JSON types."""
+"""Remove plain decodes from step tables, insert them again, and convert rows of step tables to JSON types.
+
+A plain decode is a decode step in which no request joins, ends or takes a block (see ``StepRow``). Its row follows from
+the row before, so step tables may omit it.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -8,12 +12,12 @@ from harness.types import StepRow
 
 
 def plain_decode(row: StepRow, steps: int = 1) -> StepRow:
-    """Return the row that follows ``row`` after ``steps`` plain decodes."""
+    """Return the row of the last of ``steps`` plain decodes that follow the row ``row``."""
     return format_of_row(row).plain_decode(row, steps)
 
 
 def lengthen(rows: Sequence[StepRow]) -> list[StepRow]:
-    """Return the table with its omitted plain decodes inserted, so that it has a row for every step."""
+    """Return the step table ``rows`` with omitted plain decodes inserted, so that it has a row for every step."""
     full: list[StepRow] = []
     for row in rows:
         while full and full[-1].step + 1 < row.step:
@@ -23,7 +27,7 @@ def lengthen(rows: Sequence[StepRow]) -> list[StepRow]:
 
 
 def shorten(rows: Iterable[StepRow]) -> list[StepRow]:
-    """Return the table without plain decodes. The last row is always kept, because it shows where the table ends.
+    """Return the step table ``rows`` without plain decodes. The last row is kept, to show where the table ends.
 
     Some plain decodes may already be omitted in ``rows``.
     """
@@ -46,7 +50,7 @@ def _goes_on(row: StepRow, later: StepRow) -> bool:
 
 
 def as_row(step: StepRow) -> StepRow:
-    """Convert an observed step to a row of an expected table. Values that are not observed become 0 or empty."""
+    """Convert an observed row to a row of an expected table. Values that the driver can't observe become 0 or empty."""
     columns = format_of_row(step).columns
     return step._replace(
         tkv=step.tkv_or_0 if "tkv" in columns else None,
@@ -72,7 +76,10 @@ def cells_of(row: StepRow, columns: Iterable[str]) -> list[Any]:
 
 
 def as_expected(data: Mapping[str, Any]) -> bool:
-    """Return whether the observed steps equal the expected ones. ``data`` is from a verdict of checks/steps.py."""
+    """Return whether the observed steps equal the expected ones.
+
+    ``data`` is the field ``data`` of a verdict of ``harness/checks/steps.py``.
+    """
     return "expected" in data and data.get("differing") == {} and "first" not in data
 
 
@@ -83,7 +90,7 @@ def as_data(row: StepRow) -> dict[str, Any]:
 
 
 def from_data(data: Mapping[str, Any]) -> StepRow:
-    """Convert the output of ``as_data`` back to a row. Raises TypeError and ValueError for other values."""
+    """Convert a result of ``as_data`` back to a row. Raises TypeError or ValueError for a mapping of another form."""
     return StepRow(**{"tkv": None} | {name: _tupled(value) for name, value in data.items()})
 
 

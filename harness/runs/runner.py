@@ -17,7 +17,7 @@ from harness.types import RequestSpec, Run, StepRow, Token
 
 
 class Timing(Protocol):
-    """The numbers of the engine steps after which a request is added and, optionally, aborted."""
+    """The numbers of the engine steps after which a request is added and aborted. ``abort_step`` None means never."""
 
     @property
     def join_step(self) -> int: ...
@@ -28,7 +28,8 @@ class Timing(Protocol):
 def run_workload(session: Session, requests: Sequence[RequestSpec], timings: Sequence[Timing]) -> Run:
     """Run the requests until the engine has no more work. ``timings`` has the join and abort step of each request.
 
-    If the engine raises an error or does not finish the requests, the result has the steps until then, and the reason.
+    If the engine raises an error or does not finish the requests, ``steps`` of the result ends at that step, and
+    ``unfinished`` is the reason.
     """
     tokens = _Tokens(len(requests))
     events = _events(requests, timings)
@@ -71,20 +72,32 @@ def _max_steps(last_event: int, requests: Sequence[RequestSpec], *, by_tokens: b
 
 
 class _Tokens(Sequence[tuple[Token, ...]]):
-    """The tokens of each request. They are assembled when they are first read. Simulations never read them."""
+    """The tokens of each request, by its position in the case.
+
+    The lists are assembled when they are first read. Simulated runs (``--cb-simulate``) never read them.
+    """
 
     def __init__(self, requests: int) -> None:
         self._requests = range(requests)
         self._taken: list[StepRecord] = []
 
     def take(self, record: StepRecord) -> None:
-        """Add the tokens of a step. Raises ValueError if they do not fit the requests of the step or of the case."""
+        """Add the tokens of a step.
+
+        Raises ValueError if the step does not have one token for each request in ``request_outputs``, or if it has a
+        token for a request that is not in the case.
+        """
         requests, tokens = record.request_outputs, record.tokens
         if len(requests) != len(tokens):
-            raise ValueError(f"the step has {len(tokens)} tokens for the requests {list(requests)}")
+            names = ", ".join(map(str, requests)) or "none"
+            raise ValueError(
+                f"the driver returned {len(tokens)} tokens, but {len(requests)} request outputs (requests {names}): "
+                "a StepRecord must have one token for each request output"
+            )
         if requests and not (min(requests) in self._requests and max(requests) in self._requests):
             raise ValueError(
-                f"the step has tokens for the requests {list(requests)}, but there are {len(self)} requests"
+                f"the driver returned tokens for the requests {', '.join(map(str, requests))}, but the requests of "
+                f"the case have the numbers 0 to {len(self) - 1}"
             )
         self._taken.append(record)
 
@@ -114,7 +127,10 @@ class _Tokens(Sequence[tuple[Token, ...]]):
 
 @dataclass
 class _Events:
-    """The requests to add between two steps, and the ids of the requests to abort after that."""
+    """What happens between two steps: the requests ``joins`` are added, then the requests ``aborts`` are aborted.
+
+    ``aborts`` are request ids, which are positions in the case.
+    """
 
     joins: list[RequestSpec] = field(default_factory=list)
     aborts: list[int] = field(default_factory=list)

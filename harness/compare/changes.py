@@ -63,7 +63,7 @@ class Change:
 
     @property
     def name(self) -> str:
-        """Return ``suite case [configuration]``."""
+        """Return the suite, the case and the configuration of the test as ``suite case [configuration]``."""
         suite, case, configuration = self.key
         return " ".join(filter(None, (suite, case, f"[{configuration}]" if configuration else "")))
 
@@ -95,7 +95,10 @@ class Comparison:
 
     @property
     def by_requirement(self) -> Mapping[str, Mapping[Kind, int]]:
-        """Return the number of tests of each kind, for each requirement with at least one changed test."""
+        """Return the number of tests with each kind of change, by requirement.
+
+        Requirements without a changed test are left out.
+        """
         found: dict[str, Counter[Kind]] = {}
         for change in self.changes:
             for requirement in change.requirements:

@@ -85,7 +85,7 @@ class LatencyComparison:
 
 
 def compare_latency(before: Sequence[Run], after: Sequence[Run]) -> LatencyComparison:
-    """Compare two sets of runs.
+    """Compare the latencies of two sets of runs.
 
     Raises LatencyError if a set has fewer than ``MIN_RUNS`` runs, or if no case was timed in all runs.
     """

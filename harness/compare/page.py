@@ -10,7 +10,10 @@ from harness.utils.files import write_text_whole
 
 
 def write_comparison(path: Path, comparison: Comparison, sentence: str) -> None:
-    """Write the page to ``path``. ``sentence`` is the summary at the top of the page. Raises OSError."""
+    """Write the page to ``path``. ``sentence`` is the summary at the top of the page.
+
+    Raises OSError if the file can't be written.
+    """
     page = (
         environment("harness.compare")
         .get_template("compare.html.j2")

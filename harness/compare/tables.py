@@ -1,6 +1,6 @@
 """Merge the step tables of one case in two runs into one.
 
-Cells that differ show both values: that of the second run, ``≠``, that of the first run.
+A cell that differs shows the value of the second run, then ``≠``, then the value of the first run.
 """
 
 from collections.abc import Sequence
@@ -35,9 +35,9 @@ def _differences(row: StepRow, others: Sequence[StepRow]) -> list[str]:
 
 
 def as_cells(line: Line, columns: Sequence[str]) -> list[str]:
-    """Return the cells of a line: step number, kind, then one for each column.
+    """Return the texts of the cells of a line: step number, kind of step (such as prefill), then one for each column.
 
-    A line that stands for several omitted steps has a single cell.
+    A line that stands for several omitted steps has a single text.
     """
     if line.folded:
         return [line.folded]

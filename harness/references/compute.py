@@ -28,7 +28,7 @@ def continuations(
 ) -> list[Reference]:
     """Return the continuation of each prompt, in the order of ``wanted``.
 
-    The continuation is greedy, or consists of the tokens ``given`` of the entry if there are any.
+    The continuation is greedy. For an entry of ``wanted`` with tokens ``given``, these tokens are the continuation.
     """
     found = {i: scored(checkpoint, w.prompt_token_ids, w.given, w.top) for i, w in enumerate(wanted) if w.given}
     if progress and found:
@@ -152,5 +152,8 @@ def _tokens(logprobs: Any, token_ids: list[int], top: int) -> Iterator[Reference
 
 
 def _as_wanted(tokens: Sequence[ReferenceToken], wanted: Wanted) -> Reference:
-    """Return the first ``max_tokens`` tokens with ``top`` top tokens each. Other prompts of the batch may need more."""
+    """Return the first ``max_tokens`` tokens with ``top`` top tokens each.
+
+    ``tokens`` may have more of both, because another prompt of the batch needs more.
+    """
     return Reference(tuple(token._replace(top=token.top[: wanted.top]) for token in tokens[: wanted.max_tokens]))

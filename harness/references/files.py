@@ -30,7 +30,7 @@ class ReferenceFileError(ValueError):
 
 
 class _Sequence(Model):
-    """The continuation of one prompt in a file. ``_flat`` describes the list for each token."""
+    """The continuation of one prompt in a file. ``tokens`` has one list for each token, in the form of ``_flat``."""
 
     key: str
     prompt_tokens: int
@@ -59,7 +59,10 @@ _ADAPTER = TypeAdapter(_File)
 
 
 def read_references(path: Path) -> ReferenceFile | None:
-    """Return the content of a file of reference outputs, None if it does not exist. Raises ReferenceFileError."""
+    """Return the content of a file of reference outputs, None if it does not exist.
+
+    Raises ReferenceFileError if the file can't be read, or if its content is not valid.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -70,28 +73,28 @@ def read_references(path: Path) -> ReferenceFile | None:
         data = json.loads(text)
         file = _ADAPTER.validate_python(data)
         if file.reference != FORMAT or file.digest != _digest(data):
-            what = "this file of references is damaged or was edited by hand: its digest is wrong"
+            what = "this file of reference outputs is damaged or was edited by hand: its digest is wrong"
             raise ReferenceFileError(f"{path}: {what}; to write it again, run spyre-cb references")
         return ReferenceFile(file.model_digest, {s.key: _reference(s) for s in file.sequences})
     except ValidationError as error:
         first = error.errors()[0]
         where, what = ".".join(map(str, first["loc"])), must_be(first, "an object")
         raise ReferenceFileError(
-            f"{path}: this is not a file of references: {': '.join(filter(None, (where, what)))}"
+            f"{path}: this is not a file of reference outputs: {': '.join(filter(None, (where, what)))}"
         ) from error
     except (ValueError, RecursionError, IndexError) as error:
         if isinstance(error, ReferenceFileError):
             raise
-        raise ReferenceFileError(f"{path}: this is not a file of references: {error}") from error
+        raise ReferenceFileError(f"{path}: this is not a file of reference outputs: {error}") from error
 
 
 def write_references(
     path: Path, checkpoint: Checkpoint, found: Sequence[tuple[Wanted, Reference]], texts: Sequence[str], made_with: str
 ) -> None:
-    """Write a file of reference outputs. Raises OSError.
+    """Write a file of reference outputs. Raises OSError if that is not possible.
 
-    ``texts`` are the decoded continuations, for human readers. The file is replaced in one step, so that other
-    processes never read a part of it.
+    ``texts`` are the decoded continuations, for human readers. The new file replaces an old one in a single operation,
+    so that other processes never read an incomplete file.
     """
     sequences = [_as_data(wanted, reference, text) for (wanted, reference), text in zip(found, texts, strict=True)]
     head = {

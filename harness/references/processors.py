@@ -1,8 +1,8 @@
-"""Change the reference's logits as a request asks for, such as by penalties, before the best token is chosen.
+"""Apply the logits processors of a request, such as penalties, to the logits of the Hugging Face reference.
 
-Logits processors of Hugging Face are used if they compute the same as those of vLLM. Others are implemented in this
-module. The changes are made in vLLM's order: allowed tokens, bad words, tokens that would end the request before
-``min_tokens``, logit bias, repetition penalty, and then the frequency and presence penalties.
+A logits processor of Hugging Face is used if it computes the same as that of vLLM. The others are implemented in this
+module. The order is vLLM's: allowed tokens, bad words, tokens that would end the request before ``min_tokens``, logit
+bias, repetition penalty, and then the frequency and presence penalties.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,10 +12,10 @@ from harness.references.values import NO_PROCESSORS, Wanted
 
 
 def processed(logits: Any, wanted: Sequence[Wanted], generated: Sequence[Sequence[int]]) -> Any:
-    """Return the logits, changed in each row as the request of that row asks for.
+    """Return the logits after the logits processors of each row's request.
 
-    ``logits`` are float32 ``[rows, vocabulary]`` and are not modified. ``generated`` has the tokens that each row has
-    generated so far.
+    ``logits`` are float32 ``[rows, vocabulary]`` and are not modified. ``generated`` has the tokens generated so far in
+    each row.
     """
     changed = logits
     for row, (each, tokens) in enumerate(zip(wanted, generated, strict=True)):

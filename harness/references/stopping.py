@@ -12,8 +12,8 @@ UNFINISHED_CHARACTER = "\N{REPLACEMENT CHARACTER}"
 def wanted_for(request: RequestSpec, vocabulary: Vocabulary) -> Wanted:
     """Return what to compute as the reference of a request: a greedy continuation of ``max_tokens`` tokens.
 
-    The prompt is truncated as the request wants. The continuation does not end at stop conditions. ``ended`` cuts it
-    where one of them ends the request.
+    The prompt is truncated to ``truncate_prompt_tokens``. The continuation does not end at stop conditions; the
+    function ``ended`` removes the tokens after the first stop condition.
     """
     request = request.truncated()
     return Wanted(
@@ -59,9 +59,9 @@ def _processors(request: RequestSpec, vocabulary: Vocabulary) -> Processors:
 def _tokens_of_bad_words(words: Sequence[str], vocabulary: Vocabulary) -> Iterator[tuple[int, ...]]:
     """Yield the token sequences that ``bad_words`` forbids.
 
-    These are the tokens of each word at the start of a text. The tokens of the word after a space are forbidden as well
-    if there are as many of them and the first one differs. This is vLLM's rule
-    (``SamplingParams.update_from_tokenizer``).
+    This is vLLM's rule (``SamplingParams.update_from_tokenizer``): for each word, the tokens of the word at the start
+    of a text are forbidden. The tokens of the word after a space are forbidden as well if their number is the same and
+    the first token differs.
     """
     for word in words:
         first = vocabulary.encode_plain(word.lstrip())

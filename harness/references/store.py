@@ -1,7 +1,7 @@
-"""Look up reference outputs in the files of expectations or in a cache, or compute them with Hugging Face.
+"""Look up reference outputs in files or in a cache, or compute them with Hugging Face.
 
-Computed references are stored in the cache, which is local to this machine. Only ``spyre-cb references`` and
-``--cb-bless`` write the files of expectations.
+The files are next to the suites, in ``expectations/references``. Only ``spyre-cb references`` and ``--cb-bless`` write
+them. Computed references are stored in the cache, which is local to this machine.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +23,8 @@ Decode = Callable[[tuple[int, ...]], str]
 class Oracle:
     """Provides reference outputs.
 
-    With ``may_compute`` False, reference outputs are only read from the files of expectations, as in CI.
+    If ``may_compute`` is False, as in CI, reference outputs are only read from the files next to the suites. A missing
+    one is an error.
     """
 
     may_compute: bool = True
@@ -32,9 +33,9 @@ class Oracle:
     def references(self, checkpoint: Checkpoint, wanted: Sequence[Wanted], file: Path | None = None) -> list[Reference]:
         """Return the reference for each entry of ``wanted``.
 
-        ``file`` is the path of the case's reference outputs, and need not exist. If ``may_compute`` is False, raises
-        ReferenceMissingError for references that are not in the file, and ReferenceFileError if the file is damaged.
-        Otherwise such references are computed.
+        ``file`` is the path of the file with the case's reference outputs, and need not exist. References that are not
+        in the file are computed if ``may_compute`` is True. If it is False, raises ReferenceMissingError for missing
+        references, and ReferenceFileError if the file is damaged.
         """
         found = self.on_file(checkpoint, wanted, file)
         missing = [i for i, reference in enumerate(found) if reference is None]

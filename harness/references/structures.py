@@ -1,4 +1,4 @@
-"""Set the logits of tokens to -inf that a constraint (JSON schema, regular expression, …) does not allow.
+"""Apply constraints (JSON schema, regular expression, …) to logits: tokens that are not allowed get the logit -inf.
 
 ``llguidance`` determines which tokens are allowed. At each position it processes the answer from its first token on.
 Requests are processed one at a time.
@@ -23,7 +23,7 @@ def constrained(
     """Return ``logits`` with the value -inf for tokens that the constraint of their row does not allow.
 
     ``logits`` are float32, ``[rows, vocabulary]``. ``generated`` has the tokens generated so far in each row. Raises
-    StructureError.
+    StructureError if ``llguidance`` is missing, can't compile a constraint, or rejects the generated tokens.
     """
     rows = [row for row, each in enumerate(wanted) if each.structure is not None]
     if not rows:
@@ -37,7 +37,7 @@ def constrained(
 def masked(checkpoint: Checkpoint, row: Any, structure: Structure | None, generated: list[int]) -> Any:
     """Return one row of logits (``[vocabulary]``) with -inf for tokens that ``structure`` does not allow next.
 
-    ``generated`` are the tokens that were generated before. Raises StructureError.
+    ``generated`` are the tokens that were generated before. Raises StructureError as ``constrained`` does.
     """
     import torch
 

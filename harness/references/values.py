@@ -45,12 +45,12 @@ NO_PROCESSORS = Processors()
 
 @dataclass(frozen=True)
 class Wanted:
-    """A greedy continuation to compute. It has ``max_tokens`` tokens, because it does not end at an EOS token.
+    """What to compute for a prompt: a greedy continuation of exactly ``max_tokens`` tokens, which EOS does not end.
 
     The token ids in ``forbidden`` are not chosen at the first ``forbidden_until`` positions. ``top`` is the number of
     most likely tokens to store at each position; if a constraint allows fewer tokens there, fewer are stored.
-    ``structure`` is the constraint that the tokens up to EOS must satisfy.
-    If there are tokens in ``given``, they are the continuation, and only their logprobs are computed.
+    ``structure`` is the constraint that the tokens up to EOS must satisfy. If there are tokens in ``given``, they are
+    the continuation, and only their logprobs are computed.
     """
 
     prompt_token_ids: tuple[int, ...]
@@ -99,8 +99,9 @@ def widened(wanted: Sequence[Wanted]) -> tuple[Wanted, ...]:
 class ReferenceToken(NamedTuple):
     """A token of a reference.
 
-    ``logprob`` is the natural logarithm of its probability under the model's raw logits. ``top`` has the most likely
-    tokens at its position as (token id, logprob), best first.
+    ``logprob`` (natural logarithm) is computed from the logits before penalties and other logits processors, but after
+    the constraint of structured outputs. ``top`` has the most likely tokens at the same position, as (token id,
+    logprob), best first.
     """
 
     token_id: int
@@ -113,7 +114,7 @@ class ReferenceToken(NamedTuple):
         return self.top[0][1] - self.top[1][1] if len(self.top) > 1 else math.inf
 
     def logprob_of(self, token_id: int) -> float | None:
-        """Return the logprob of any token at this position, None if it is not among the stored top tokens."""
+        """Return the logprob of the token ``token_id`` at this position, None if that token is not stored."""
         return self.logprob if token_id == self.token_id else dict(self.top).get(token_id)
 
 

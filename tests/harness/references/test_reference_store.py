@@ -196,10 +196,10 @@ def test_a_file_has_a_line_a_token_and_ends_with_a_line_break(file: Path) -> Non
     [
         (lambda text: text.replace("-3.5", "-3.4"), "its digest is wrong"),
         (lambda text: text.replace('"reference": 1', '"reference": 2'), "its digest is wrong"),
-        (lambda text: text[:300], "is not a file of references"),
-        (lambda text: "[]", "is not a file of references"),
-        (lambda text: text.replace("[7,", "[[7],"), "is not a file of references"),
-        (lambda text: "", "is not a file of references"),
+        (lambda text: text[:300], "is not a file of reference outputs"),
+        (lambda text: "[]", "is not a file of reference outputs"),
+        (lambda text: text.replace("[7,", "[[7],"), "is not a file of reference outputs"),
+        (lambda text: "", "is not a file of reference outputs"),
     ],
 )
 def test_a_file_that_was_edited_or_cut_off_is_one_sentence(

@@ -1,7 +1,7 @@
 """Write Allure results, in the format of Allure 2 and 3, from the records of the tests.
 
 allure-pytest writes the result of a test in the process that runs the test, which does not work for forked tests and
-for processes that crash. This module writes all results in the controller.
+for processes that crash. This module writes all results in the main process (with xdist, the controller).
 """
 
 import hashlib
@@ -38,7 +38,10 @@ EPIC: Mapping[str, str] = {"output": "Outputs", "scheduler_steps": "Scheduler st
 
 
 def write_allure(folder: Path, run: Recorded, *, clean: bool = False) -> None:
-    """Write a result file for each test to ``folder``. With ``clean``, empty the folder first. Raises OSError."""
+    """Write a result file for each test to ``folder``. With ``clean``, empty the folder first.
+
+    Raises OSError if a file can't be written or removed.
+    """
     if clean and folder.is_dir():
         for path in folder.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -147,7 +150,7 @@ def _labels(record: Record) -> Iterator[tuple[str, str]]:
 
 
 def _parameters(record: Record) -> Iterator[dict[str, str]]:
-    """Yield the parameters of a test, the same in every run, because Allure finds earlier results by them."""
+    """Yield the parameters of a test. Allure finds earlier results by parameters, so they are the same in every run."""
     for name in ("configuration", "model", "backend", "tensor_parallel_size", "engine"):
         if record.get(name):
             yield {"name": name, "value": str(record[name])}

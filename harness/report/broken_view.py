@@ -9,7 +9,7 @@ from harness.report.result_view import ResultView
 
 @dataclass(frozen=True)
 class BrokenRequirement:
-    """A violated requirement. ``name`` is its id, and ``must`` its sentence, "" if the sentence is not known.
+    """A violated requirement. ``name`` is the id, and ``must`` the sentence of the requirement, "" if it is not known.
 
     ``ran`` is the number of tests of this requirement that ran, and ``failed`` the number of those that failed.
     ``worst`` is the failed test that shows the violation best.

@@ -27,7 +27,7 @@ class HistoryRun:
 
 @dataclass(frozen=True)
 class PastOutcomes:
-    """A test that had a problem, or was a known failure, in at least one run.
+    """A test that failed, was flaky, or was a known failure in at least one run.
 
     ``outcomes`` has the outcome in each run, the oldest first, "" if the run does not have the test. ``since`` is a
     phrase about how long the test has had its latest outcome.
@@ -61,9 +61,9 @@ class Latencies:
 
 @dataclass(frozen=True)
 class History:
-    """The history of a run. ``runs_shown`` are earlier runs, the oldest first, and this run.
+    """The history of a run. ``runs_shown`` are the earlier runs, the oldest first, followed by this run.
 
-    ``tests`` are the tests that did not pass in all runs, and ``slower`` the tests that got slower.
+    ``tests`` are the tests with a problem in any of these runs. ``slower`` are the tests that got slower in this run.
     """
 
     runs_shown: tuple[HistoryRun, ...]

@@ -1,4 +1,7 @@
-"""Load the jinja2 templates, the style sheet and the script of HTML pages. Each page is one file that contains them."""
+"""Load what HTML pages are made of: jinja2 templates, a style sheet and a script.
+
+Style sheet and script are included in each page, so that a page is one file.
+"""
 
 from importlib.resources import files
 

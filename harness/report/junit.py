@@ -16,7 +16,7 @@ BAD = {"failed": "failure", "xpassed": "failure", "flaky": "failure", "error": "
 
 
 def write_junit(path: Path, run: Recorded) -> None:
-    """Write the results of a run as JUnit XML. Raises OSError."""
+    """Write the results of a run as JUnit XML to the file ``path``. Raises OSError if that is not possible."""
     root = Element("testsuites", name="continuous batching conformance")
     by_file: dict[str, list[Record]] = {}
     for record in (*run.results, *absent(run)):

@@ -1,4 +1,4 @@
-"""Pydantic models of the lines of a results file, to check files that were edited or damaged.
+"""Pydantic models of the lines of a results file. They find mistakes in files that were edited by hand or damaged.
 
 Only the fields that reports and comparisons read are checked. Other fields are allowed, so that files of newer versions
 of this program with the same format can be read.
@@ -163,9 +163,10 @@ class HeaderLine(Line):
     def _fits(self) -> "HeaderLine":
         parts = self.shard.of if self.shard else 1
         if self.shard and self.shard.part > parts:
-            raise ValueError(f"the part must be from 1 to {parts}, not {self.shard.part}")
+            raise ValueError(f"`shard.part` must be from 1 to `shard.of` ({parts}), but is {self.shard.part}")
         if self.plan is not None and len(self.plan) != parts:
-            raise ValueError(f"the plan has {plural(len(self.plan), 'part')}, but the run has {parts}")
+            of = f"{plural(parts, 'part')} ({'`shard.of`' if self.shard else 'a run without `shard`'})"
+            raise ValueError(f"`plan` must have the tests of {of}, but has {plural(len(self.plan), 'part')}")
         return self
 
 

@@ -1,4 +1,4 @@
-"""Merge several runs into one: the parts of a run, repeated runs, or runs of different engines."""
+"""Merge several runs into one: the parts of a run (``--cb-shard``), repeated runs, or runs of different engines."""
 
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -13,11 +13,11 @@ from harness.report.tested import leases_of
 
 
 def merged(runs: Sequence[Recorded]) -> Recorded:
-    """Merge several runs, such as the shards of a nightly run, or runs of different engines.
+    """Merge several runs, such as the parts of a nightly run (``--cb-shard``), or runs of different engines.
 
-    If several runs of the same engine have a test, its result is that of the run that began last. If the runs are of
-    different engines, each result is marked with its engine. Raises ResultsError if runs with ``--cb-shard`` are not
-    the parts of one run.
+    If several runs of the same engine have the same test, the result of the run that began last is used. If the runs
+    are of different engines, each result gets a field ``engine``. Raises ResultsError if runs with ``--cb-shard`` are
+    not the parts of one run.
     """
     missing = missing_tests(runs)
     is_divided = any(run.header.get("shard") for run in runs)

@@ -42,7 +42,10 @@ def _own_legend(views: Sequence[ResultView]) -> frozenset[str]:
 
 
 def write_page(path: Path, run: Recorded, earlier: Sequence[Recorded] = ()) -> None:
-    """Write the page about a run to ``path``. The page has a history if there are ``earlier`` runs. Raises OSError."""
+    """Write the page about a run to ``path``. The page has a history if there are ``earlier`` runs.
+
+    Raises OSError if the file can't be written.
+    """
     views = result_views(run.results)
     about = {**run.header, **(run.footer or {}), "running": run.running, "missing": run.missing}
     problems = [view for status in PROBLEMS for view in views if view.status == status]

@@ -1,6 +1,7 @@
-"""Find the tests without a result: those of parts without a results file, and those of runs that were not finished.
+"""Find the tests without a result, so that every report names them, and they do not seem to have passed.
 
-Every report names these tests, so that they do not seem to have passed.
+These are the tests of runs that were not finished. If a run is divided into parts (``--cb-shard``), they are also the
+tests of a part whose results file is missing.
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,7 @@ from harness.report.plan import Missing
 from harness.report.reading import Recorded, ResultsError
 from harness.report.same_run import difference
 
-APART = "to report runs side by side, merge the parts of each with --results FILE, and give these files"
+APART = "to report several runs, first merge the parts of each run with spyre-cb report … --results FILE"
 
 
 def missing_tests(runs: Sequence[Recorded]) -> tuple[Missing, ...]:

@@ -15,10 +15,10 @@ from harness.utils.text import plural
 
 @dataclass(frozen=True)
 class Plan:
-    """The tests of each part, and digests of the files that decide their outcomes.
+    """The tests of each part of a run, by node id, and digests of the files on which the outcomes depend.
 
-    ``suites`` has the digests by the name of the suite file, and that of the lists of known failures. A run without
-    ``--cb-shard`` has one part.
+    ``suites`` has the digest of each suite file with its golden tables, by the name of the file, and the digest of the
+    lists of known failures. A run without ``--cb-shard`` has one part.
     """
 
     parts: tuple[tuple[str, ...], ...]

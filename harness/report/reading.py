@@ -58,12 +58,12 @@ class Recorded:
 
     @cached_property
     def plan(self) -> Plan | None:
-        """The plan of the run, None if the run ended before its tests were collected."""
+        """The tests that the run should run, None if the run ended before its tests were collected."""
         return plan_from(self.header)
 
     @cached_property
     def lacking(self) -> tuple[str, ...]:
-        """The tests of this run's plan that have no result, in the order of the plan."""
+        """The tests that this run should have run (``plan``) but that have no result, in the order of the plan."""
         return self.without_result(self.plan.parts[self.part - 1]) if self.plan else ()
 
     def without_result(self, tests: Sequence[str]) -> tuple[str, ...]:
@@ -90,7 +90,10 @@ class Recorded:
 
 
 def read_run(path: Path) -> Recorded:
-    """Read a results file. The run need not be finished. Raises ResultsError."""
+    """Read a results file. The run need not be finished.
+
+    Raises ResultsError if the file can't be read, or if it is not a results file of this version.
+    """
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError as error:

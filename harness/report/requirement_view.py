@@ -24,7 +24,10 @@ class RequirementCell:
 
 @dataclass(frozen=True)
 class RequirementRow:
-    """A row of the matrix: one requirement. ``must`` is its sentence, "" if the sentence is not known."""
+    """A row of the matrix: one requirement. ``must`` is the sentence of the requirement, "" if it is not known.
+
+    ``source`` names the section of the rules with the requirement. ``remark`` says how it is tested if no case can.
+    """
 
     name: str
     must: str

@@ -59,12 +59,15 @@ class ResultView:
 
     @cached_property
     def verdicts(self) -> tuple[VerdictView, ...]:
-        """Return the checks of the test. They are prepared only if needed, because most tests show only an outcome."""
+        """Return the checks of the test, as the page shows them.
+
+        They are computed at the first access, because for most tests the page shows only the outcome.
+        """
         return tuple(_verdict(verdict) for verdict in self.record.get("verdicts", ()))
 
     @cached_property
     def picture(self) -> Markup:
-        """Return the time-line as SVG, "" if there is none. Its style sheet is in the page."""
+        """Return the time-line as SVG, "" if there is none. The style sheet of the page has the styles of the SVG."""
         return Markup(picture(self.record, alone=False))
 
     @property

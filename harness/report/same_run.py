@@ -1,6 +1,6 @@
 """Check that two results files belong to one run: that they have the same engine, models, options and tests.
 
-This is required of the shards of a run, and of a run that is resumed.
+This is required of the parts of a run (``--cb-shard``), and of a run that is resumed (``--cb-resume``).
 """
 
 import json
@@ -23,9 +23,10 @@ MAX_TEXT = 120
 
 
 def difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    """Return the first difference between the headers of two runs, as the end of a sentence, or "".
+    """Return the first difference between the headers of two runs, as the end of a sentence.
 
-    The number of the part is not compared. Plans are compared if both headers have one.
+    Return "" if both can be headers of the same run, possibly of different parts (``--cb-shard``). The lists of tests
+    are compared if both headers have one.
     """
     for field, name in COMPARED.items():
         if _value(one, field) != _value(other, field):

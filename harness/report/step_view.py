@@ -1,4 +1,7 @@
-"""Prepare a step table for the HTML page. Cells that differ show both values, and many plain decodes are one line."""
+"""Prepare a step table for the HTML page.
+
+Cells that differ show the observed and the expected value. Consecutive plain decodes (see ``StepRow``) are one line.
+"""
 
 import json
 from collections import Counter
@@ -25,9 +28,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Line:
-    """A line of a step table. ``mark`` is ``differs``, ``missing``, ``extra`` or "".
+    """A line of a step table.
 
-    A line that stands for many plain decodes has no cells, but text about these steps in ``folded``.
+    ``mark`` says how the step is wrong: it ``differs`` from the expected step, it is ``missing``, or it is ``extra``.
+    It is "" for a step that is as expected. A line that stands for many plain decodes has no cells, but text about
+    these steps in ``folded``.
     """
 
     step: int

@@ -29,12 +29,12 @@ def model_digests(names: Iterable[str], driver: Driver) -> dict[str, str]:
 
 
 def models_that_ran(results: Iterable[Record]) -> list[str]:
-    """Return the names of the models of the tests that ran."""
+    """Return the names of the models with which tests ran, each once. Skipped tests do not count."""
     return list(dict.fromkeys(str(r["model"]) for r in results if "model" in r and r.get("verdicts")))
 
 
 def leases_of(results: Iterable[Record]) -> dict[str, int]:
-    """Return how many tests leased each set of cards. A key is the ids of the cards, separated by spaces."""
+    """Return how many tests leased each set of cards. A key is the PCI addresses of the cards, separated by spaces."""
     return dict(Counter(" ".join(map(str, result["cards"])) for result in results if result.get("cards")))
 
 

@@ -33,10 +33,10 @@ def shown_tests(tests: Sequence[str]) -> str:
 
 
 def write_results(path: Path, run: Recorded) -> None:
-    """Write the results of a run to a results file, sorted by the names of the tests. Raises ReportError.
+    """Write the results of a run to a results file, sorted by the names of the tests.
 
     Except for times and commands, the file does not depend on whether the run was divided into parts. If results are
-    missing, the footer says so.
+    missing, the footer says so. Raises ReportError if the file can't be written.
     """
     footer = merged_footer([run.footer] if run.footer else [], run.results)
     missing = "; ".join(each.sentence for each in run.missing) or ("" if run.footer else run.incomplete)

@@ -15,7 +15,7 @@ class ReportError(Exception):
 class Wanted:
     """The path of each report, None if the report is not requested.
 
-    With ``clean_allure``, the folder of Allure results is emptied before they are written.
+    With ``clean_allure``, the folder of Allure results is emptied first.
     """
 
     html: Path | None = None
@@ -28,7 +28,7 @@ class Wanted:
 def write_reports(wanted: Wanted, run: Recorded, earlier: Sequence[Recorded] = ()) -> Iterator[str]:
     """Write the requested reports about a run, and yield a line of text with the path of each.
 
-    ``earlier`` are runs for the history on the HTML page. Raises ReportError.
+    ``earlier`` are runs for the history on the HTML page. Raises ReportError if a report can't be written.
     """
     # The modules of reports are imported only if needed. The page needs jinja2.
     if wanted.html:

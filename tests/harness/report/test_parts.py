@@ -150,8 +150,14 @@ CUT = Plan((PARTS[0][:1], (PARTS[0][1], *PARTS[1]), PARTS[2]), PLAN.suites)
         (part(2, options={"simulate": "True"}), 'the options differ: null, and {"simulate": "True"}'),
         (part(2, revision="abc+"), "the git revision differs: null, and abc+"),
         (part(1), "are both part 1 of 3; give one of them"),
-        ([part(4, Plan((*PARTS, ()), {}))[0] | {"shard": {"part": 4, "of": 3}}], "the part must be from 1 to 3, not 4"),
-        ([part(2)[0] | {"shard": {"part": 2, "of": 4}}], "the plan has 3 parts, but the run has 4"),
+        (
+            [part(4, Plan((*PARTS, ()), {}))[0] | {"shard": {"part": 4, "of": 3}}],
+            "`shard.part` must be from 1 to `shard.of` (3), but is 4",
+        ),
+        (
+            [part(2)[0] | {"shard": {"part": 2, "of": 4}}],
+            "`plan` must have the tests of 4 parts (`shard.of`), but has 3",
+        ),
     ],
 )
 def test_parts_of_different_runs_are_refused_in_one_sentence(

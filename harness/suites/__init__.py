@@ -1,1 +1,1 @@
-"""Read suites, which are YAML files, validate them, and expand them to tests."""
+"""Read suites (YAML files with test cases), validate them, and expand them to tests."""

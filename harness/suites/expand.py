@@ -25,8 +25,9 @@ class TooManyTestsError(ValueError):
 
 @dataclass(frozen=True)
 class Configuration:
-    """One combination of parameter values of a suite.
+    """One combination of values of a suite's parameters.
 
+    ``max_num_seqs`` and ``policy`` are None if the suite does not have this parameter. Then that of the case applies.
     ``model_in_id`` is the name of the model in test ids. If it is "", test ids have the last part of the model's path.
     """
 
@@ -126,13 +127,13 @@ def expand(
 ) -> list[Expanded]:
     """Return all tests of a suite, sorted by configuration, so that the tests of an engine run one after the other.
 
-    ``models`` are the models that ``$models`` in the suite stands for. ``max_tests``
-    overrides the suite's ``max_tests``.
+    ``models`` replace ``$models`` in the suite's parameters. ``max_tests`` overrides the suite's ``max_tests``. Raises
+    TooManyTestsError if there are more tests than that.
 
-    ``scheduler`` is the scheduler of the engine under test. Output and behaviour suites that do not name a scheduler
-    use it, because outputs and answers are the same with every scheduler. The events under ``happens`` and ``never``
-    are not the same with every scheduler, so these keys are then removed from the cases. Scheduler-step suites that do
-    not name a scheduler use the default scheduler. Raises TooManyTestsError.
+    ``scheduler`` is the scheduler of the engine under test. It is used for output and behaviour suites that do not name
+    a scheduler, because outputs and answers are the same with every scheduler. The events under ``happens`` and
+    ``never`` are not, so these keys are then removed from the cases, unless ``scheduler`` is the default scheduler.
+    Scheduler-step suites that do not name a scheduler always use the default scheduler.
     """
     parameters = suite.parameters
     says = "scheduler" in parameters.model_fields_set or suite.kind == "scheduler_steps"
@@ -175,7 +176,7 @@ def model_label(model: str) -> str:
 
 
 def _labels_apart(models: Iterable[str]) -> dict[str, str]:
-    """Return a label for each model. If two models would get the same label, their whole names are the labels."""
+    """Return a label for each model. If two models would get the same label, the label of each is its whole name."""
     labels = {model: model_label(model) for model in models}
     count = Counter(labels.values())
     return {model: _simple(model) if count[label] > 1 else label for model, label in labels.items()}

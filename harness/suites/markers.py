@@ -5,7 +5,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 
 MARKERS: Mapping[str, str] = {
-    "cb": "continuous batching in which all requests of the batch have the same tkv",
+    "cb": "continuous batching in which all requests of the batch have the same padded length (tkv)",
     "chunked_prefill": "chunked prefill: each request has its own tkv, and prompts run in chunks between decodes",
     "token_budget": "vLLM's own scheduler: steps of at most max_num_batched_tokens, mixed batches, preemption",
     "prefix_caching": "requests share blocks with equal content (with chunked prefill or a token budget)",
@@ -16,7 +16,7 @@ MARKERS: Mapping[str, str] = {
     "simulated": "runs on a simulated card, because torch_sendnn is not installed (backend sendnn)",
     "output": "compares tokens and logprobs with Hugging Face on CPU",
     "scheduler_steps": "compares every engine step with a step table",
-    "behaviour": "checks limits, refused requests and the engine's state afterwards",
+    "behaviour": "sends requests to an engine or a server, and checks answers, errors and the state afterwards",
     "http": "sends requests to an OpenAI-compatible server, over HTTP",
     "multi": "runs on several processes or cards (tensor_parallel_size above 1)",
     "slow": "takes minutes; deselected unless -m names this marker",
@@ -37,9 +37,9 @@ def names_in(expression: str) -> list[str]:
 
 
 def left_out(markers: Collection[str], expression: str) -> str | None:
-    """Return the marker because of which a test is deselected, such as ``slow``. Return None if the test is selected.
+    """Return why a test with these markers is deselected: a marker of ``ONLY_IF_NAMED`` that ``-m`` does not name.
 
-    The test is deselected if the ``-m`` expression does not name the marker.
+    ``expression`` is the value of ``-m``. Return None if the test is not deselected for this reason.
     """
     named = names_in(expression)
     return next((name for name in ONLY_IF_NAMED if name in markers and name not in named), None)
@@ -61,7 +61,7 @@ def explain_unknown(names: Collection[str], known: Collection[str]) -> str:
 
 
 def closest(name: str, known: Collection[str]) -> str:
-    """Return ``did you mean 'x'? `` with the known name that is closest to ``name``, or "" if none is close."""
+    """Return the question ``did you mean 'x'? `` with the known name closest to ``name``, or "" if none is close."""
     found = difflib.get_close_matches(name, known, n=1)
     return f"did you mean {found[0]!r}? " if found else ""
 

@@ -40,7 +40,7 @@ class Vocabulary:
 
 @lru_cache(maxsize=8)
 def model_of_run(name: str) -> Checkpoint:
-    """Return the checkpoint of a model. Raises CheckpointError.
+    """Return the checkpoint of a model. Raises CheckpointError if there is no valid checkpoint with this name.
 
     The result is cached, because every test needs it and checking the files of a model takes time.
     """
@@ -93,7 +93,7 @@ def prompt_token_ids(prompt: Prompt, case_id: str, position: int, vocabulary: Vo
 
 
 def _token_ids(prompt: Prompt, name: str, vocabulary: Vocabulary) -> tuple[int, ...]:
-    """Return the token ids of a prompt. ``name`` is the seed of random tokens for which the prompt has no seed."""
+    """Return the token ids of a prompt. ``name`` is the seed of random tokens if the prompt has no key ``seed``."""
     if prompt.random_tokens is not None:
         source = random.Random(prompt.seed or name)
         return tuple(source.choice(vocabulary.ordinary) for _ in range(prompt.random_tokens))
@@ -110,7 +110,7 @@ def _given(prompt: Prompt, vocabulary: Vocabulary) -> tuple[int, ...]:
         return vocabulary.special
     unknown = [token for token in prompt.token_ids or () if token >= vocabulary.size]
     if unknown:
-        raise ValueError(f"token id {unknown[0]} is not in the model's vocabulary of {vocabulary.size}")
+        raise ValueError(f"token id {unknown[0]} is not in the model's vocabulary of {vocabulary.size} tokens")
     return prompt.token_ids or ()
 
 
@@ -129,7 +129,9 @@ def request_spec(request: Request, case_id: str, position: int, vocabulary: Voca
     """
     for name, token_ids in (("logit_bias", request.logit_bias), ("allowed_token_ids", request.allowed_token_ids or ())):
         if outside := [token_id for token_id in token_ids if token_id >= vocabulary.size]:
-            raise ValueError(f"{name}: token id {outside[0]} is outside the model's vocabulary of {vocabulary.size}")
+            raise ValueError(
+                f"{name}: token id {outside[0]} is not in the model's vocabulary of {vocabulary.size} tokens"
+            )
     return RequestSpec(
         request_id=position,
         prompt_token_ids=prompt_token_ids(request.prompt, case_id, position, vocabulary),
@@ -171,8 +173,8 @@ def simulated_spec(request: Request, case_id: str, position: int, vocabulary: Vo
 def nameless_spec(request: Request, position: int, vocabulary: Vocabulary | None = None) -> RequestSpec:
     """Convert a request for a driver that runs no model and needs no prompt tokens.
 
-    The prompt of the result has the right length, and all its token ids are 0. If the prompt is text, its length
-    depends on a tokenizer. Raises ValueError if ``vocabulary`` is None in this case.
+    The prompt of the result has the right length, but all its token ids are 0. The length of a text prompt depends on a
+    tokenizer. Raises ValueError for a text prompt if ``vocabulary`` is None.
     """
     length = request.prompt.length
     if length is None and vocabulary is None:

@@ -1,4 +1,4 @@
-"""Find the suites and expectations that belong to this package, in a wheel or in a checkout of the repository."""
+"""Find the suites of this package, and their expected results, in a wheel or in a checkout of the repository."""
 
 from functools import cache
 from pathlib import Path
@@ -11,7 +11,7 @@ PACKAGES = Path(__file__).resolve().parents[2]
 
 @cache
 def shipped() -> Path:
-    """Return the folder with ``suites`` and ``expectations``.
+    """Return the folder that contains the folders ``suites`` and ``expectations`` of this package.
 
     In a wheel this is the package ``spyre_cb``, otherwise the root folder of the checkout.
     """
@@ -30,7 +30,11 @@ def is_shipped(path: str | Path) -> bool:
 
 
 def found(path: Path) -> Path:
-    """Return ``path`` if it exists. Otherwise return the path of this package's suite with this name, if any."""
+    """Return the path of a suite that the user has given as ``path``.
+
+    If ``path`` does not exist, but begins with ``suites/`` and names a suite of this package, return the path of the
+    package's suite. Otherwise return ``path``.
+    """
     if path.exists() or path.is_absolute():
         return path
     ours = shipped() / path

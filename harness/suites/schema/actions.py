@@ -1,4 +1,4 @@
-"""The format of the actions of behaviour cases, and of their expected outcomes."""
+"""The format of a ``BehaviourCase``'s actions, such as sending a request or waiting, and of their expected outcomes."""
 
 from typing import Annotated, Any, Literal
 
@@ -91,7 +91,7 @@ class Outcome(Model):
 
 
 class Call(Request):
-    """One request to the entry point. ``n`` is the number of answers, and ``model`` overrides the name of the model.
+    """One request to the entry point. ``n`` is the number of answers. ``model`` is sent instead of the model's name.
 
     With ``echo``, the prompt and its logprobs are returned before the answer. ``echo`` is only for the entry point
     ``http``.
@@ -142,7 +142,7 @@ class Chat(Model):
 
 
 class Leave(Model):
-    """The clients of a flood that disconnect: with ``every: 3`` every third, each after ``after`` chunks."""
+    """Which clients of a flood disconnect, and when: with ``every: 3`` every third client, after ``after`` chunks."""
 
     every: Annotated[int, Field(gt=0)]
     after: Number = 1
@@ -151,9 +151,9 @@ class Leave(Model):
 class Flood(Model):
     """Many clients that send requests at the same time. ``call`` is the request that each client sends.
 
-    If the prompt is random, each client has a different prompt. Clients that stay connected must get ``n`` answers of
-    ``max_tokens`` tokens. If the request is greedy, the answers must be those of the same request without other
-    clients.
+    If the prompt is random, each client has a different prompt. Answers are streamed as in ``StreamCall``, or are not
+    streamed if ``kind`` is ``whole``. Clients that stay connected must get ``n`` answers of ``max_tokens`` tokens. If
+    the request is greedy, the answers must be those that the same request gets without other clients.
     """
 
     clients: Annotated[int, Field(gt=0, le=1000)]
@@ -255,7 +255,7 @@ class RawHttp(Model):
 
 
 class Check(Model):
-    """A check that is written in Python, with the name ``name`` and the keyword arguments ``options``."""
+    """A check that is written in Python (``harness/cases/behaviour/named.py``). ``options`` are keyword arguments."""
 
     name: Words
     options: dict[str, JsonValue] = Field(default_factory=dict)
@@ -344,11 +344,11 @@ class Action(Model):
             raise MisfitError(what, hint="such as `complete: {prompt: {text: a}, max_tokens: 5}`")
         kind = given[0]
         if kind in ANSWERING and self.expect is None and self.name is None:
-            what = f"the key `expect` is missing for this {kind}"
+            what = f"the key `expect` is missing for the action {kind}"
             raise MisfitError(what, hint="such as `expect: {token_counts: [5]}`; with a `name` it is optional")
         if kind not in ANSWERING and self.expect is not None:
             raise MisfitError(
-                f"`expect` is not allowed for the action {kind}, because its own keys say what is expected", "expect"
+                f"`expect` is not allowed for the action {kind}, only for {', '.join(ANSWERING)}", "expect"
             )
         for name in ("headers", "fields"):
             if kind != "http" and getattr(self.expect, name, None):
@@ -366,7 +366,8 @@ class Action(Model):
         for name in ("token_counts", "finish_reasons", "texts"):
             given = getattr(self.expect, name, None)
             if given is not None and len(given) != self.answers:
-                raise MisfitError(f"{name} has {len(given)} entries for {self.answers} answers", "expect", name)
+                what = f"{name} must have one entry for each answer ({self.answers}), but has {len(given)}"
+                raise MisfitError(what, "expect", name)
 
     def described(self) -> list[str]:
         """Return a description of the action: a line for each request, or one line if it has no requests."""

@@ -10,7 +10,7 @@ SuiteName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+([._/-][a-z0-9]
 MarkerName = Annotated[str, StringConstraints(pattern=r"^[a-z_][a-z0-9_]*$", max_length=60)]
 RequirementId = Annotated[str, StringConstraints(pattern=r"^[A-Z]+(-[A-Z0-9]+)+$", max_length=60)]
 
-# No engine reaches these bounds. They make a number with a few zeros too many an error, before it exhausts the memory.
+# No engine reaches these bounds. A number with a few zeros too many is refused before it exhausts the memory.
 MOST = 1_000_000_000
 LONGEST = 1_000_000
 Size = Annotated[int, Field(gt=0, le=MOST)]

@@ -125,7 +125,7 @@ class _RequestsCase(Case):
 
 
 class StepsCase(_RequestsCase):
-    """A scheduler-step case: its steps are compared with a step table."""
+    """A scheduler-step case: after every engine step, the engine's state is compared with a row of a step table."""
 
     expect: StepsExpectation
 
@@ -138,7 +138,7 @@ class StepsCase(_RequestsCase):
 
 
 class OutputCase(_RequestsCase):
-    """An output case: its tokens are compared, but not its steps."""
+    """An output case: the generated tokens and logprobs are compared, but not the engine's steps."""
 
     expect: OutputExpectation
 
@@ -157,7 +157,7 @@ class OutputCase(_RequestsCase):
         """Raise MisfitError if no request is repeatable (greedy or seeded), so that there is nothing to compare."""
         if any(request.is_repeatable for request in self.requests):
             return
-        what = "a sampled request needs a seed: without one its tokens are not reproducible"
+        what = "with `output: alone`, at least one request must be greedy or have a seed, to be reproducible"
         raise MisfitError(what, "requests", 0, "temperature", hint="such as `seed: 1`")
 
     def _refuse_ends(self) -> None:
@@ -178,7 +178,9 @@ class OutputCase(_RequestsCase):
 class ServerOptions(Model):
     """Options with which the server of a case is started, in addition to limits.
 
-    ``max_queue`` is the maximum number of waiting requests. It is the only option that in-process engines use.
+    ``max_queue`` is the maximum number of waiting requests; it also applies to in-process engines. ``max_body_bytes``
+    is the maximum size of a request's body. ``drain_seconds`` is how long the server waits for running requests when
+    it is stopped.
     """
 
     max_queue: Number | None = None
@@ -188,7 +190,10 @@ class ServerOptions(Model):
 
 
 class BehaviourCase(Case):
-    """A behaviour case: its actions are performed in order, and then the engine must be idle."""
+    """A behaviour case: a list of actions, such as sending a request, each with its expected outcome.
+
+    The actions are performed in order. After the last one the engine must be idle.
+    """
 
     server: ServerOptions = ServerOptions()
     actions: Annotated[tuple[Action, ...], BeforeValidator(as_tuple), Field(min_length=1)]
@@ -213,7 +218,7 @@ class BehaviourCase(Case):
 
 
 def _references(action: Action) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Yield the name of each action to which an action refers, after the path of the field that has the name."""
+    """Yield (path of a field, name) for each field of an action that names another action."""
     wait = action.wait
     places = (
         (("abort",), action.abort),

@@ -30,7 +30,10 @@ def _as_row(value: Any) -> StepRow:
 
 
 def no_such_request(request: int, requests: int, *at: str | int) -> MisfitError:
-    """Return the error for a number that no request of the case has. ``requests`` is the number of requests."""
+    """Return the error for a request number ``request`` that is too large for a case with ``requests`` requests.
+
+    ``at`` is the path of the number in the suite.
+    """
     hint = f"requests are numbered from 0 to {requests - 1}" if requests > 1 else "the only request is 0"
     return MisfitError(f"the case has no request {request}", *at, hint=hint)
 
@@ -119,7 +122,9 @@ class OutputExpectation(Model):
     @model_validator(mode="after")
     def _draws_belong_to_a_distribution(self) -> "OutputExpectation":
         if (self.draws is not None) != (self.output == "distribution"):
-            what = "`output: distribution` needs `draws` (how often to run each request), and `draws` needs it"
+            what = (
+                "`output: distribution` needs `draws` (how often to run each request); other outputs can't have `draws`"
+            )
             raise MisfitError(what, hint="such as `{output: distribution, draws: 50}`")
         return self
 

@@ -12,7 +12,7 @@ _PATH = re.compile(r"([A-Za-z_][\w-]*)((\.[A-Za-z_][\w-]*)|\[(-?\d+|\*)\])*")
 
 def _checked_path(path: str) -> str:
     if not _PATH.fullmatch(path):
-        raise ValueError(f"{path!r} is not a path: names and positions, such as choices[0].text or chunks[*].id")
+        raise ValueError(f"{path!r} is not a path: write names and positions, such as choices[0].text or chunks[*].id")
     return path
 
 
@@ -30,21 +30,21 @@ Pattern = Annotated[str, AfterValidator(_checked_pattern)]
 
 
 class SameAs(Model):
-    """The expected value is that of another field of the response, at the path ``same_as``."""
+    """The expected value of a field: it must equal the field of the same response at the path ``same_as``."""
 
     same_as: FieldPath
 
 
 class Joined(Model):
-    """The expected value is the concatenation of the strings in another field, at the path ``joined``."""
+    """The expected value of a field: the concatenation of the strings in the field at the path ``joined``."""
 
     joined: FieldPath
 
 
 class OffsetsOf(Model):
-    """The expected value is a list of offsets: where each string of another field begins in their concatenation.
+    """The expected value of a field: the offset of each string of another field in the concatenation of these strings.
 
-    ``offsets_of`` is the path of the other field.
+    ``offsets_of`` is the path of the other field, a list of strings.
     """
 
     offsets_of: FieldPath

@@ -73,7 +73,10 @@ EVENT_NAMES: tuple[str, ...] = get_args(EventName)
 
 
 class Happening(Model):
-    """An event. ``request`` is the position of the request to which the event happens, None for any request."""
+    """An event of a run, such as ``pause``. ``request`` is the request to which it happens, None for any request.
+
+    Requests are given by their position in the case.
+    """
 
     event: EventName
     request: Number | None = None

@@ -1,4 +1,4 @@
-"""The format of the key ``policy``: a policy for comparing outputs with those of Hugging Face, and its tolerances."""
+"""The format of the key ``policy``: how outputs are compared with those of Hugging Face, and with which tolerances."""
 
 from typing import Annotated, Any, Literal, get_args
 
@@ -20,11 +20,11 @@ BOUNDS_OF: dict[str, tuple[str, ...]] = {
 
 
 class Policy(Model):
-    """A policy for comparing outputs. The defaults of its tolerances depend on the engine's precision.
+    """A way to compare outputs with those of Hugging Face, and its tolerances. docs/outputs.md describes each policy.
 
     ``rel_tol`` and ``abs_tol`` are tolerances of logprobs (natural logarithms). ``margin`` is the maximum difference in
     logprob between the best token and another token that is accepted in its place. ``max_kl`` is the maximum
-    Kullback-Leibler divergence, in nats.
+    Kullback-Leibler divergence, in nats. None stands for the default, which depends on the engine's precision.
     """
 
     name: PolicyName

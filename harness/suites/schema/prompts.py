@@ -16,18 +16,19 @@ WAYS = ("random_tokens", "text", "text_file", "token_ids", "special_tokens", "pa
 
 
 class Prompt(Model):
-    """A prompt. It has exactly one of these keys:
+    """A prompt. It is given by exactly one of these keys:
 
-    - ``random_tokens: n`` is n random tokens that are not special tokens. They depend only on the id of the case and
-      the position of the request. With ``seed``, they depend only on that word, so that several requests can have the
-      same tokens.
-    - ``text`` is encoded with the model's tokenizer.
-    - ``text_file`` is the path of a file, relative to the suite, whose content is encoded in the same way.
-    - ``token_ids`` are used unchanged.
-    - ``special_tokens: all`` is each special token of the model once, in the order of their ids.
-    - ``parts`` is a list of prompts, which are concatenated.
+    - ``random_tokens: n``: n random tokens, none of them a special token. They are the same in every run: the seed of
+      the random generator is the id of the case and the position of the request. If the key ``seed`` is also given,
+      its value (a word) is the seed, so that several requests can have the same tokens.
+    - ``text``: a string, which is encoded with the model's tokenizer.
+    - ``text_file``: the path of a text file, relative to the suite's folder. Its content is encoded in the same way.
+    - ``token_ids``: a list of token ids, which are used unchanged.
+    - ``special_tokens: all``: every special token of the model once, in the order of the token ids.
+    - ``parts``: a list of prompts. Their tokens are concatenated.
 
-    With ``tokens: n`` the prompt is repeated from its start, or cut off, so that it has n tokens.
+    The key ``tokens: n`` sets the length of all prompts but random ones: the tokens are cut off after the first n, or
+    repeated from the first token on until there are n.
     """
 
     random_tokens: Length | None = None

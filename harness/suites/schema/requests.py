@@ -1,4 +1,4 @@
-"""The format of requests, limits and options of schedulers."""
+"""The format of requests, of limits, and of the options of schedulers."""
 
 from collections.abc import Sequence
 from typing import Annotated, Literal
@@ -63,16 +63,17 @@ TruncatePromptTokens = Literal[-1] | Size
 class Request(Model):
     """One request. By default it is greedy and ignores EOS, so it generates ``max_tokens`` tokens.
 
-    ``join_step`` and ``abort_step`` are numbers of engine steps. ``logprobs`` is the number of alternative tokens that
-    the engine returns at each position, with their logprobs, which are also compared. ``simulated_tokens`` are the
-    tokens that the model generates. A driver that runs no model needs them if generated tokens can end the request
-    early. An engine that runs the model must generate these tokens.
+    The request is added after ``join_step`` engine steps, and aborted after ``abort_step`` engine steps (None: never).
+    ``logprobs`` is the number of top tokens that the engine returns at each position; their logprobs are also compared.
+    ``simulated_tokens`` are the tokens that the model generates for this request. A driver that runs no model returns
+    them; it needs them if a generated token can end the request early. An engine that runs the model must generate the
+    same tokens.
 
-    ``prompt_logprobs`` is the number of alternative tokens at each position of the prompt. With ``golden``, the tokens
-    of the reference replace those that the engine samples. ``truncate_prompt_tokens`` is the number of tokens at the
-    end of the prompt that the engine keeps, -1 for as many as fit the context. ``unchecked`` are sampling parameters by
-    vLLM's names that replace the others, with values that the engine must refuse. These four fields are only for
-    behaviour cases.
+    These four fields are only for behaviour cases. ``prompt_logprobs`` is the number of top tokens at each position of
+    the prompt. If ``golden`` is true, the reference's tokens replace the tokens that the engine samples.
+    ``truncate_prompt_tokens`` is the number of tokens at the end of the prompt that the engine keeps, -1 for as many as
+    fit the context. ``unchecked`` are sampling parameters, by vLLM's names, with values that the suite does not check
+    because the engine must refuse them. They replace the request's other parameters of the same names.
     """
 
     prompt: Prompt

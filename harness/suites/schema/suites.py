@@ -68,7 +68,8 @@ class AnySuite(Model):
                 continue
             for i, case in enumerate(self.cases):
                 if getattr(case, key) is not None:
-                    what = f"{key} is for the scheduler {owner.name}, but the suite is not run with that scheduler only"
+                    given = ", ".join(self.parameters.scheduler)
+                    what = f"{key} is for the scheduler {owner.name}, but the suite's parameter scheduler is {given}"
                     hint = f"use `scheduler: [{owner.name}]` in the suite's parameters"
                     raise MisfitError(what, "cases", i, key, hint=hint)
         return self
@@ -85,21 +86,21 @@ class AnySuite(Model):
 
 
 class StepsSuite(AnySuite):
-    """A suite of scheduler-step cases."""
+    """A suite whose cases compare the engine's state with a step table after every engine step."""
 
     kind: Literal["scheduler_steps"]
     cases: Annotated[tuple[StepsCase, ...], BeforeValidator(as_tuple), Field(min_length=1)]
 
 
 class OutputSuite(AnySuite):
-    """A suite of output cases."""
+    """A suite whose cases compare generated tokens and logprobs, but not the engine's steps."""
 
     kind: Literal["output"]
     cases: Annotated[tuple[OutputCase, ...], BeforeValidator(as_tuple), Field(min_length=1)]
 
 
 class BehaviourSuite(AnySuite):
-    """A suite of behaviour cases."""
+    """A suite whose cases send requests to an engine or a server, and check the answers."""
 
     kind: Literal["behaviour"]
     cases: Annotated[tuple[BehaviourCase, ...], BeforeValidator(as_tuple), Field(min_length=1)]

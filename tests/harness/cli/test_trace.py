@@ -206,7 +206,7 @@ def test_a_token_the_model_does_not_have_is_an_error_of_its_workload_alone(tmp_p
     wrong = {"chunking": {}, "requests": [{"prompt_token_ids": [99_999], "max_tokens": 1}]}
     right = {"requests": [{"prompt_len": 1, "max_tokens": 1}]}
     failed, other = traced(written(tmp_path / "w.json", [wrong, right]), SimulationDriver())
-    assert failed["error"] == "request 0: token id 99999 is not in the model's vocabulary of 2048"
+    assert failed["error"] == "request 0: token id 99999 is not in the model's vocabulary of 2048 tokens"
     assert len(other["steps"]) == 3
 
 

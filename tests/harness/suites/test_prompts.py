@@ -254,7 +254,7 @@ def test_a_text_cannot_be_nameless() -> None:
 
 
 def test_a_token_that_the_model_does_not_have_is_one_sentence() -> None:
-    with pytest.raises(ValueError, match="request 3: token id 128 is not in the model's vocabulary of 128"):
+    with pytest.raises(ValueError, match="request 3: token id 128 is not in the model's vocabulary of 128 tokens"):
         prompt_token_ids(Prompt(token_ids=(1, 128)), "case", 3, LETTERS)
 
 

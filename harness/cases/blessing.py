@@ -1,6 +1,7 @@
-"""Write the files of expectations in a run with ``--cb-bless``, and remove those of cases that no longer exist.
+"""Write golden step tables and reference outputs in a run with ``--cb-bless``.
 
-Golden step tables come from the engine under test. Reference outputs come from Hugging Face.
+Golden step tables come from the engine under test. Reference outputs come from Hugging Face. Files of cases that no
+longer exist are removed.
 """
 
 from collections.abc import Collection, Sequence
@@ -20,11 +21,11 @@ if TYPE_CHECKING:
 
 @dataclass
 class Blessing:
-    """Writes expectations during one run, and records which files changed.
+    """Writes golden step tables and reference outputs during one run, and records which files changed.
 
-    If a case runs in several configurations, its table is written from the first, and the others are compared with it.
-    Reference outputs are written even if a check of the engine fails. ``engine`` describes the engine under test.
-    ``done`` has the files that this run has written or found up to date.
+    If a case runs in several configurations, the first one writes its golden table, and the others are compared with
+    this table. Reference outputs are written even if a check of the engine fails. ``engine`` describes the engine under
+    test. ``done`` has the files that this run has written or found up to date.
     """
 
     engine: str

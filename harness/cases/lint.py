@@ -34,14 +34,14 @@ def lint_suite(loaded: LoadedSuite, more_markers: Collection[str]) -> None:
 
 
 def _same_stem(loaded: LoadedSuite) -> Iterator[Problem]:
-    """Check that no suite in the same folder differs only in its suffix, because both would have the same expectations.
+    """Check that no other suite in the same folder has the same name with another suffix.
 
-    For example, a.yaml and a.yml would both have the folder of expectations ``a``.
+    For example, the golden step tables of both a.yaml and a.yml would be in ``expectations/a``.
     """
     for suffix in SUITE_SUFFIXES:
         other = loaded.path.with_suffix(suffix)
         if other != loaded.path and other.is_file():
-            what = f"this suite and {other.name} in the same folder would use the same folder of expectations"
+            what = f"this suite and {other.name} would have the same folder for golden tables and reference outputs"
             yield loaded.problem((), what, "rename one of the two files")
 
 
@@ -77,7 +77,7 @@ def _requirements_and_name(loaded: LoadedSuite) -> Iterator[Problem]:
     name = path.relative_to(folder).with_suffix("").as_posix()
     if loaded.suite.suite != name:
         hint = f"in {folder.name}/ the name of a suite is its path: {name}"
-        yield loaded.problem(("suite",), f"is {loaded.suite.suite!r}", hint)
+        yield loaded.problem(("suite",), f"must be {name!r}, but is {loaded.suite.suite!r}", hint)
     known = _requirements(folder / REQUIREMENTS)
     for index, case in enumerate(loaded.suite.cases):
         for i, requirement in enumerate(case.requirement):

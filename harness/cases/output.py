@@ -15,7 +15,8 @@ from harness.types import Run, SchedulingLimits, Verdict
 def run_output(test: Test, case: OutputCase, session: Session, limits: SchedulingLimits) -> Verdicts:
     """Prepare the case, run it and check it. ``limits`` are the effective limits of ``session``.
 
-    Raises CaseError, CheckpointError, ReferenceMissingError and ReferenceFileError.
+    Raises CaseError if the case has a mistake, CheckpointError if its model is not available, ReferenceMissingError if
+    a reference output is missing and must not be computed, and ReferenceFileError if its file is damaged.
     """
     workload = prepare(test, case, limits)
     bless_references(test.blessing, workload.comparison)

@@ -18,7 +18,8 @@ def run_test(test: Test, session: Session) -> Verdicts:
     """Set the engine's limits to those of the case, run the case and check it. Return the verdicts.
 
     Raises CaseError if the engine can't be run with these limits, or if the model's tokenizer can't produce these
-    prompts. Also raises CheckpointError, GoldenError, ReferenceMissingError and ReferenceFileError.
+    prompts. Raises CheckpointError if the model is not available, and GoldenError, ReferenceMissingError or
+    ReferenceFileError if a golden step table or a reference output is missing or damaged.
     """
     case = test.expanded.case
     try:
@@ -37,9 +38,8 @@ def run_test(test: Test, session: Session) -> Verdicts:
 def run_at_client(test: Test, client: Client, watched: Watched | None = None) -> Verdicts:
     """Run a behaviour case with a client of an engine that already has the case's limits.
 
-    ``watched`` is the engine if it runs in this process and its steps are to be checked, else None.
-
-    Raises CaseError, CheckpointError, ReferenceMissingError and ReferenceFileError.
+    ``watched`` is the engine if it runs in this process and its steps are to be checked, else None. Raises the same
+    errors as ``run_test``, except GoldenError.
     """
     try:
         with spent.timed("behaviour"):

@@ -21,7 +21,7 @@ from harness.types import Run, SchedulingLimits, StepRow, Verdict, failures
 def run_steps(test: Test, case: StepsCase, session: Session, limits: SchedulingLimits) -> Verdicts:
     """Prepare the case, run it and check it. ``limits`` are the effective limits of ``session``.
 
-    Raises CaseError, CheckpointError, GoldenError, ReferenceMissingError and ReferenceFileError.
+    Raises the same errors as ``run_output``, and GoldenError if the golden step table is missing or damaged.
     """
     workload = prepare(test, case, limits)
     bless_references(test.blessing, workload.comparison)
@@ -60,7 +60,10 @@ def _bless(test: Test, case: StepsCase, run: Run, others: Sequence[Verdict], *, 
 
 
 def expected_rows(test: Test, case: StepsCase) -> Sequence[StepRow]:
-    """Return the rows of the expected step table, from the suite file or the golden file. Raises GoldenError."""
+    """Return the rows of the expected step table, from the suite file or the golden file.
+
+    Raises GoldenError if the golden file is missing or damaged.
+    """
     if case.expect.steps != "golden":
         return case.expect.steps
     return read_golden(golden_path(test.suite_path, case.id), test.bless_command, (test.suite_name, case.id))

@@ -44,7 +44,7 @@ class Workload:
     def run(self, session: Session) -> Run:
         """Run all requests on a session whose limits are already set.
 
-        Raises CaseError if the engine can't finish the requests because the rules never admit one of them.
+        Raises CaseError if a request can never be scheduled with these limits, so that the engine can't finish it.
         """
         with spent.timed("stepping"):
             run = run_workload(session, self.specs, self.requests)
@@ -71,7 +71,7 @@ class Workload:
     def explain(self, run: Run, step: int) -> str | None:
         """Return a sentence that says what the rules require at step ``step``, with the numbers of this case.
 
-        Return None if the rules can't be applied to the steps before it.
+        Return None if the rules can't be applied to the steps before ``step``.
         """
         return self.scheduler.explain(self.limits, self.options, self.specs, self.requests, run, step)
 
@@ -110,7 +110,10 @@ def prepare(test: Test, case: StepsCase | OutputCase, limits: SchedulingLimits) 
 
 
 def specs_of(test: Test, case: StepsCase | OutputCase) -> list[RequestSpec]:
-    """Convert the requests of a case to the form that drivers take. Raises CaseError and CheckpointError."""
+    """Convert the requests of a case to the form that drivers take.
+
+    Raises CaseError if the model's tokenizer can't produce a prompt, and CheckpointError if the model is not available.
+    """
     make_spec = _spec_maker(test, case)
     try:
         return [make_spec(request, position) for position, request in enumerate(case.requests)]

@@ -1,5 +1,5 @@
 """Run and check behaviour cases.
 
-A behaviour case is a list of actions, such as requests and aborts, with their expected outcomes. The actions are
-performed in order, through vLLM's Python API or an HTTP server.
+A behaviour case is a list of actions, such as sending or aborting a request, each with an expected outcome. Actions are
+performed in order, through the engine's Python API (that of vLLM) or an HTTP server.
 """

@@ -75,10 +75,10 @@ def wrong_fields(body: str, expected: Mapping[str, Expected]) -> list[str]:
 
 
 def at(document: Any, path: str) -> Any:
-    """Return the value at a path such as ``choices[0].text`` or ``chunks[*].id``. Raises NoFieldError.
+    """Return the value at a path such as ``choices[0].text`` or ``chunks[*].id``.
 
     With ``[*]``, the rest of the path is looked up in each entry of a list, and the result is the list of the values
-    found. Entries without such a value are left out.
+    found. Entries without such a value are left out. Raises NoFieldError if there is no value at the path.
     """
     parts: list[str] = [name or index for name, index in _PART.findall(path)]
     return _follow(document, parts, path)

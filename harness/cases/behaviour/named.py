@@ -122,7 +122,7 @@ async def reset_connection(context: CaseContext, max_tokens: int = 400) -> str:
 
 @check
 async def slow_reader(context: CaseContext, max_tokens: int = 300, seconds: float = 1.0) -> str:
-    """Check that the engine finishes the request of a client that does not read its answer.
+    """Check that the engine finishes a request although the client does not read the streamed answer.
 
     When the client reads the answer afterwards, no output may be missing.
     """
@@ -135,13 +135,13 @@ async def slow_reader(context: CaseContext, max_tokens: int = 300, seconds: floa
     writer.close()
     events = [line.removeprefix("data: ").strip() for line in received.splitlines() if line.startswith("data: ")]
     if events[-1:] != ["[DONE]"]:
-        raise CheckFailedError(f"the stream of the slow reader ends without [DONE]: …{received[-200:]!r}")
+        raise CheckFailedError(f"a stream that the client read late ends without [DONE]: …{received[-200:]!r}")
     choices = [choice for event in events[:-1] for choice in json.loads(event)["choices"]]
     text = "".join(choice["text"] for choice in choices)
     whole = await context.client.complete(ClientRequest(context.name_of(), RequestSpec(0, (40, 41, 42), max_tokens)))
     if text != whole.choices[0].text:
         raise CheckFailedError(
-            f"the slow reader got the text {text!r}, but the same request without streaming got "
+            f"a stream that the client read late has the text {text!r}, but the same request without streaming got "
             f"{whole.choices[0].text!r}"
         )
     return "the engine finished before the client read anything, and the client got the complete text"

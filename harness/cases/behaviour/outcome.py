@@ -1,4 +1,4 @@
-"""Check the results of a behaviour case's action against the outcome that the case expects."""
+"""Check the results of an action, such as the answers to its requests, against the outcome that the case expects."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -50,11 +50,11 @@ def check_outcome(
     others: Mapping[str, Result] = MappingProxyType({}),
     prompt_tokens: Sequence[int] = (),
 ) -> Verdict:
-    """Check the ``results`` of an action, one for each of its requests, against its ``expect``.
+    """Check the ``results`` of an action, one for each of its requests, against ``expect``. Return one verdict.
 
-    ``expected_answers`` has Hugging Face's answers, in the order of the engine's answers. ``others`` has the results of
-    other actions by name. ``prompt_tokens`` has the length of each request's prompt, in tokens. Each of the three is
-    needed only if ``expect`` refers to it.
+    ``label`` names the action, for messages. ``expected_answers`` has Hugging Face's answers, in the order of the
+    engine's answers. ``others`` has the results of other actions by name. ``prompt_tokens`` has the length of each
+    request's prompt, in tokens. The last three are needed only if ``expect`` refers to them.
     """
     errors = [result for result in results if isinstance(result, ClientError)]
     if errors:

@@ -62,6 +62,7 @@ async def perform(
     """Perform the actions. Return their verdicts in order, then a verdict about whether the engine is idle at the end.
 
     After the last action, wait for the actions in the background. No wait takes longer than two minutes.
+    ``make_request`` and ``make_chat`` are as in ``CaseContext``.
     """
     names = iter(range(1_000_000))
     context = CaseContext(client, make_request, make_chat, lambda: f"extra-{next(names)}")
@@ -119,11 +120,10 @@ def _verdict(label: str, trouble: str | None, well: str) -> list[Verdict]:
 
 
 async def _miscounted(play: _Play, wanted: ServerMetrics) -> str | None:
-    """Wait until the metrics have grown by the expected values since the first action, and return None.
+    """Wait until the server's metrics have grown by the expected values since the start of the case.
 
-    After a timeout, return an error message with the metrics that differ.
-
-    A server may update its metrics a step after it sends an answer.
+    Return None if they have, or, after a timeout, an error message with the metrics that differ. It is necessary to
+    wait because a server may update its metrics one step after it sends an answer.
     """
     last: list[str] = []
 
@@ -147,7 +147,7 @@ async def _disconnect(context: CaseContext, label: str, name: str) -> list[Verdi
     background.task.cancel()
     [result] = await asyncio.gather(background.task, return_exceptions=True)
     why = f": {result}" if isinstance(result, ClientError) else ""
-    trouble = f"{name} had finished before its client disconnected{why}" if ended else None
+    trouble = f"the action {name} had ended before the client disconnected{why}" if ended else None
     return _verdict(label, trouble, f"the client of {name} disconnected after {len(background.chunks)} chunks")
 
 
@@ -233,7 +233,8 @@ def _checked(play: _Play, number: int, label: str, action: Action, results: list
     wanted = play.expected_answers(requests) if action.compared and answered else []
     for other in (expect.same_as, expect.unlike):
         if other is not None and other not in play.context.results:
-            return Verdict(False, f"{label}: {other} has not ended yet; add `wait: {{end_of: {other}}}` before")
+            fix = f"add the action `wait: {{end_of: {other}}}` before this one"
+            return Verdict(False, f"{label}: the action {other} has not ended yet; {fix}")
     lengths = [len(request.spec.truncated().prompt_token_ids) for request in requests]
     return check_outcome(
         label, results, expect, expected_answers=wanted, others=play.context.results, prompt_tokens=lengths
@@ -250,7 +251,7 @@ async def _ended(play: _Play, name: str) -> list[Verdict]:
 async def _left_idle(client: Client) -> Verdict:
     """Wait until the engine is idle, and return a verdict. After a timeout the verdict is a failure.
 
-    The engine frees the blocks of a disconnected client in its next step.
+    It is necessary to wait because the engine frees the blocks of a disconnected client only in the next step.
     """
     last: list[ServingState] = []
 

@@ -25,7 +25,7 @@ def run_behaviour(test: Test, client: Client, watched: Watched | None = None) ->
     """Perform the actions of the case and check their outcomes. With ``watched``, also check the engine's steps.
 
     Raises ValueError if the model can't tokenize a prompt, ReferenceMissingError if a reference output has not been
-    computed, and ReferenceFileError if the file of references can't be read.
+    computed, and ReferenceFileError if the file of reference outputs can't be read.
     """
     case, configuration = test.expanded.case, test.expanded.configuration
     assert isinstance(case, BehaviourCase)
@@ -69,7 +69,7 @@ def run_behaviour(test: Test, client: Client, watched: Watched | None = None) ->
 
 
 def _compared(request: ClientRequest) -> RequestSpec:
-    """Return the request for which the reference of an answer is computed."""
+    """Return the request for which the reference output is computed, with the logprobs that the answer must have."""
     return with_echoed_logprobs(request.spec, request.logprobs) if request.echo else request.spec
 
 
@@ -99,7 +99,10 @@ def expected_answer(
 
 
 def check_limits(limits: SchedulingLimits, expected: Limits) -> list[Verdict]:
-    """Compare the effective limits that the engine reports with the expected ones. Unreported limits are skipped."""
+    """Compare the effective limits that the engine reports with the expected ones.
+
+    Limits that the engine does not report (None) are not compared.
+    """
     wanted = expected.model_dump(exclude_none=True)
     if not wanted:
         return []

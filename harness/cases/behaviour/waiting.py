@@ -1,4 +1,4 @@
-"""Wait for conditions of the engine or of actions in the background, with timeouts."""
+"""Wait until the engine, or an action in the background, is in a certain state. Every wait has a timeout."""
 
 import asyncio
 import time
@@ -48,7 +48,7 @@ async def wait_for(context: CaseContext, wait: Wait) -> str | None:
 def _in_time(context: CaseContext, wait: Wait) -> str | None:
     """Return an error message if the condition of a ``wait`` action became true too late, else None.
 
-    It was too late if the action that ``of`` names already had ``before_tokens`` tokens.
+    That is too late if the background action ``of`` has already received ``before_tokens`` tokens.
     """
     if wait.of is None or wait.before_tokens is None:
         return None

@@ -159,7 +159,8 @@ def test_a_text_is_compared_with_the_reference_and_with_an_earlier_one() -> None
     ended = {"wait": {"end_of": "first"}}
     assert failed(run(ScriptedClient(), named, ended, complete(same_as="first"))) == []
     early = failed(run(ScriptedClient(), named, complete(same_as="first")))
-    assert early == ["action 1 (complete): first has not ended yet; add `wait: {end_of: first}` before"]
+    fix = "add the action `wait: {end_of: first}` before this one"
+    assert early == [f"action 1 (complete): the action first has not ended yet; {fix}"]
 
 
 def test_an_answer_can_be_held_to_differ_from_another() -> None:
@@ -273,7 +274,7 @@ def test_a_client_that_leaves_closes_its_stream() -> None:
 def test_leaving_what_has_ended_is_a_failure() -> None:
     named = {"complete": CALL, "name": "first"}
     output = failed(run(ScriptedClient(), named, {"wait": {"idle": True}}, {"disconnect": "first"}))
-    assert output == ["action 2 (disconnect): first had finished before its client disconnected"]
+    assert output == ["action 2 (disconnect): the action first had ended before the client disconnected"]
 
 
 def test_abort_and_restart_reach_the_client() -> None:

@@ -120,7 +120,8 @@ def test_lint_errors_are_reported_with_their_place(tmp_path: Path) -> None:
     missing = "mine.yaml:7:18: cases[0].requirement[0]: the requirement CB-X-02 does not exist"
     assert f"{missing} — did you mean 'CB-X-01'?" in done.stdout
     place = "other.yaml:1:8: suite"
-    assert f"{place}: is 'mine' — in {tmp_path.name}/ the name of a suite is its path: other" in done.stdout
+    hint = f"in {tmp_path.name}/ the name of a suite is its path: other"
+    assert f"{place}: must be 'other', but is 'mine' — {hint}" in done.stdout
 
 
 def test_two_suites_that_would_share_their_expectations_are_refused(tmp_path: Path) -> None:

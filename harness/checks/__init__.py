@@ -1,1 +1,1 @@
-"""Check a run of an engine: its steps, its outputs, and the events that happened. Each check returns a verdict."""
+"""Check a run of an engine: its steps, its outputs, and its scheduler events. Each check returns a ``Verdict``."""

@@ -21,8 +21,8 @@ def check_happens(
 ) -> Verdict | None:
     """Check that the required events occurred in a run and the forbidden ones did not.
 
-    Return None if the case has neither ``happens`` nor ``never``. ``limits`` are the effective limits. None of them may
-    be None.
+    Return None if the case has neither ``happens`` nor ``never``. ``limits`` are the effective limits; all of them must
+    be given.
     """
     if not case.happens and not case.never:
         return None
@@ -68,9 +68,9 @@ _SHOWN_BY = {"block_taken_in_decode": "used", "tkv_growth": "tkv", "hit": "hits"
 
 
 def _hidden(wanted: Happening, scheduler: SchedulerSpec, run: Run) -> bool:
-    """Return whether an event can't be seen, because the driver did not observe the column of the table that shows it.
+    """Return whether an event can't be seen because the driver did not observe the column that would show it.
 
-    A column that the scheduler does not have is not meant: the case then asks for what can't happen.
+    Return False if the scheduler does not have this column, because with such a scheduler the event can't happen.
     """
     column = _SHOWN_BY.get(wanted.event, "")
     return column in scheduler.format.columns and any(getattr(step, column) is None for step in run.steps)

@@ -65,7 +65,8 @@ def prepare_outputs(
     """Look up the reference outputs. Return the requests with the fields that the policy needs, and the comparison.
 
     The fields are the number of logprobs and, for the policy ``golden``, the golden tokens. The comparison is None if
-    the case does not compare its outputs. Raises ReferenceMissingError, ReferenceFileError and CheckpointError.
+    the case does not compare its outputs. Raises CheckpointError if the model is not available, ReferenceMissingError
+    if a reference output is missing and must not be computed, and ReferenceFileError if the file is damaged.
     """
     if case.expect.output != "reference":
         return tuple(specs), None

@@ -61,7 +61,7 @@ def expected_kind(row: StepRow, before: StepRow | None, got_tokens: Collection[i
 
 
 def _differences(step: StepRow, wanted: StepRow, columns: Sequence[str]) -> list[str]:
-    """Return the columns that differ. Where None was observed, the driver can't tell, so that nothing differs."""
+    """Return the names of the columns that differ. A column that the driver could not observe (None) never differs."""
     return [name for name in columns if getattr(step, name) not in (None, getattr(wanted, name))]
 
 
@@ -89,7 +89,7 @@ def _explain(
 
 
 def _cause(row: StepRow, wrong: Sequence[str]) -> str:
-    """Return the wrong column that most likely causes the other wrong columns of the step."""
+    """Return the column in ``wrong`` that most likely causes the other wrong columns of the step."""
     return next((column for column in scheduler_of_row(row).causes if column in wrong), wrong[0])
 
 

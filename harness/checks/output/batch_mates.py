@@ -39,10 +39,9 @@ def check_alone(
 ) -> Verdict:
     """Run a request again, without others in the batch, and check that it gets the same tokens.
 
-    ``together`` are its tokens in the batch. If the request was ``aborted``, they must be the first tokens of the
-    second run. ``logprobs_within`` is the tolerance for logprobs, None if the request asks for none.
-
-    Resets the session.
+    ``together`` are the request's tokens in the batch. If the request was ``aborted``, they need only be the first
+    tokens of the second run. ``logprobs_within`` is the absolute tolerance for logprobs, None if the request asks for
+    none. Resets the session.
     """
     number = spec.request_id
     if aborted and not together:

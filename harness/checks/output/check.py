@@ -1,4 +1,4 @@
-"""Check the tokens and logprobs of one request against those of the reference, by a policy."""
+"""Compare the tokens and logprobs of one request with those of the reference, as a policy requires."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -190,8 +190,8 @@ def _golden(sequences: Sequences, bounds: Bounds) -> list[Position]:
     """Compare by the policy ``golden``: the engine was forced to generate the reference's tokens, the golden tokens.
 
     The logprob of each golden token must be within ``abs_tol`` of the reference's. The token must rank first in the
-    engine, unless the reference's second-best token is at most ``margin`` below it. The Kullback-Leibler divergence
-    between the top tokens of reference and engine must be at most ``max_kl``.
+    engine, unless the reference's second-best token is at most ``margin`` less likely than the best one. The
+    Kullback-Leibler divergence between the top tokens of reference and engine must be at most ``max_kl``.
     """
     checked = []
     for position in _pairs(sequences.tokens, sequences.reference):
@@ -214,7 +214,7 @@ def kl_over_top(right: Sequence[tuple[int, float]], seen: Sequence[tuple[int, fl
     """Return a lower bound of the Kullback-Leibler divergence KL(reference ‖ engine), in nats.
 
     ``right`` has the reference's top tokens and ``seen`` the engine's, as (token id, logprob) pairs. The divergence is
-    computed over the tokens that are in both. All other tokens count as one event, which can only decrease it.
+    computed over the tokens that are in both. All other tokens count as one event, so the result may be too small.
     """
     listed = dict(seen)
     pairs = [(logprob, listed[token_id]) for token_id, logprob in right if token_id in listed]

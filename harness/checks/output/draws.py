@@ -90,7 +90,8 @@ def _verdict(
     rows = [tuple(token.token_id for token in tokens) for tokens in drawn]
     lengths = sorted({len(row) for row in rows})
     if lengths != [spec.max_tokens]:
-        return Verdict(False, f"{number}: its runs have {lengths} tokens, expected max_tokens ({spec.max_tokens})")
+        seen = ", ".join(map(str, lengths))
+        return Verdict(False, f"{number}: runs have {seen} tokens, but each must have max_tokens ({spec.max_tokens})")
     logits = raw_logits(checkpoint, spec.prompt_token_ids, rows)
     wrong = list(_logprobs_off(drawn, logits, precision)) if request.logprobs is not None else []
     if wrong:
@@ -114,7 +115,7 @@ def _greedy(number: str, rows: Sequence[tuple[int, ...]], logits: Any, spec: Req
     best = logits.argmax(-1).tolist()
     wrong = [i for i, (row, wanted) in enumerate(zip(rows, best, strict=True)) if list(row) != wanted]
     if wrong:
-        what = f"greedy, but {len(wrong)} of its {len(rows)} runs did not generate the most likely tokens"
+        what = f"greedy, but {len(wrong)} of {len(rows)} runs did not generate the most likely tokens"
         return Verdict(False, f"{number}: {what}")
     what = f"greedy, and all {len(rows)} runs generated the {spec.max_tokens} most likely tokens"
     return Verdict(True, f"{number}: {what}")

@@ -1,6 +1,7 @@
-"""Select the policy for comparing outputs, and its tolerances.
+"""Select how outputs are compared with those of Hugging Face.
 
-docs/outputs.md describes the policies, with the formulas and measurements behind the tolerances.
+A policy (``exact``, ``published``, ``divergence`` or ``golden``) says which differences are allowed, within tolerances.
+docs/outputs.md describes the policies, and the formulas and measurements behind the tolerances.
 """
 
 import json
@@ -35,8 +36,8 @@ class Bounds:
 def _bounds(abs_tol: float) -> Bounds:
     """Derive all tolerances from ``abs_tol``.
 
-    If each logprob may be off by ``abs_tol``, two tokens whose logprobs differ by up to twice that can swap ranks, and
-    the Kullback-Leibler divergence is at most ``abs_tol``² / 2.
+    If each logprob may be off by ``abs_tol``, two tokens can swap ranks if their logprobs differ by up to
+    2 * ``abs_tol``, and the Kullback-Leibler divergence is at most ``abs_tol``² / 2.
     """
     return Bounds(rel_tol=0.35, abs_tol=abs_tol, noise=1e-4, margin=2 * abs_tol, max_kl=abs_tol**2 / 2)
 
@@ -60,7 +61,7 @@ class ResolvedPolicy:
     def needs_same_tokens(self) -> bool:
         """Return whether the policy ``published`` requires identical tokens.
 
-        This is required of engines that compute in float32, as the reference does.
+        Engines that compute in float32, as the reference does, must generate identical tokens.
         """
         return self.precision == "float32"
 

@@ -40,7 +40,7 @@ def headline(request_id: int, positions: Sequence[Position], policy: ResolvedPol
         RANK: f"token {index} ranks {seen.rank} in the engine, and 1 in Hugging Face (margin {right.margin:.3g})",
         KL: f"the top tokens at position {index} differ from Hugging Face's: KL divergence {first.kl or 0:.3g}",
         ALTERNATIVES: f"the alternatives to token {index} differ from Hugging Face's",
-        COUNT: f"the engine generated {came} tokens, but by its stop conditions the request has another number",
+        COUNT: f"the engine generated {came} tokens, but the stop conditions end the request at another token",
     }
     return f"request {request_id}: {sentences[what]}"
 
@@ -58,7 +58,7 @@ def details(positions: Sequence[Position], vocabulary: Vocabulary) -> Iterator[s
 def _first_other_token(positions: Sequence[Position], otherwise: int) -> int:
     """Return the index of the first position with a wrong token, or ``otherwise`` if all tokens are right.
 
-    This position can come after the first wrong position, because at that one only the logprob may be wrong.
+    At an earlier position, the logprob may be wrong but not the token.
     """
     return next((p.index for p in positions if TOKEN in p.wrong), otherwise)
 

@@ -202,7 +202,7 @@ def test_after_a_divergence_the_requests_own_end_counts() -> None:
     seen = tokens("abdxy", (-0.1, -0.2, -0.7, -0.7, -0.7))
     by = policy("divergence", margin=0.05)
     early = checked(seen, spec(8), by=by, right=parting(0.02), rescored=rescored)
-    assert early.headline.endswith("generated 5 tokens, but by its stop conditions the request has another number")
+    assert early.headline.endswith("generated 5 tokens, but the stop conditions end the request at another token")
     stops = spec(8, stop_token_ids=LETTERS.encode("y"))
     assert checked(seen, stops, by=by, right=parting(0.02), rescored=rescored).passed
 

@@ -1,3 +1,6 @@
-"""Kept out of collection: YAML that is no suite. The plugin itself is installed (see pyproject.toml)."""
+"""Exclude a folder from pytest's collection: its YAML files are suites with mistakes, which tests load.
+
+The pytest plugin is not loaded here, because it is an entry point of the installed package (see pyproject.toml).
+"""
 
 collect_ignore = ["tests/harness/suites/malformed"]

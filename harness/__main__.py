@@ -1,4 +1,4 @@
-"""Run the command ``spyre-cb`` when Python is started with ``python -m harness``."""
+"""Run the command ``spyre-cb`` as ``python -m harness``."""
 
 import sys
 

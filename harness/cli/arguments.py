@@ -56,7 +56,7 @@ def add_selection(parser: Parser, what: str) -> None:
 
 
 def apart(inputs: Iterable[Path], outputs: Iterable[Path | None]) -> None:
-    """Check that no output file is also an input file. Raises CommandError."""
+    """Raise CommandError if an output file is also an input file."""
     read = {os.path.realpath(path): path for path in inputs}
     for path in outputs:
         if path is not None and (same := read.get(os.path.realpath(path))) is not None:

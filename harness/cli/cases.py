@@ -86,7 +86,10 @@ def run(arguments: Namespace) -> int:
 
 
 def listed_tests(files: Sequence[Path]) -> Iterator[Listed]:
-    """Yield every test of these suite files. Raises SuiteError and CommandError."""
+    """Yield every test of these suite files.
+
+    Raises SuiteError if a suite has mistakes, and CommandError if it expands to more tests than ``max_tests``.
+    """
     models = test_models()
     for file in files:
         loaded = load_suite(file)

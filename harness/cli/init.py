@@ -1,4 +1,7 @@
-"""``spyre-cb init``: create a folder with an example suite, its expectations, and the JSON Schema for editors."""
+"""``spyre-cb init``: create a folder with an example suite.
+
+The folder also has the golden step table and reference outputs of the suite, and the JSON Schema for editors.
+"""
 
 import json
 from argparse import Namespace
@@ -45,7 +48,7 @@ def run(arguments: Namespace) -> int:
 def _files(folder: Path) -> dict[Path, str]:
     """Return the path and content of each file to write.
 
-    The path of a suite's expectations depends on whether the folder is below one named ``suites``.
+    The paths of the golden step table and reference outputs depend on whether ``folder`` is below a folder ``suites``.
     """
     suite = folder / "first.yaml"
     expected = _FIRST / "expectations"

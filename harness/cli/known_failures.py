@@ -26,7 +26,7 @@ def add_to(subparsers: Subparsers) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    """Print the list of known failures, or update the file given with ``--write``."""
+    """Print the list of known failures, or write it to the file given with ``--write``."""
     file: Path | None = arguments.write
     try:
         new = written(file, read_results(arguments.results))

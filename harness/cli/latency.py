@@ -15,12 +15,13 @@ _TITLES = {metric.name: metric.title for metric in METRICS}
 
 
 def compare_folders(arguments: Namespace) -> int:
-    """Compare the latencies in the folders ``before`` and ``after``. Raises CommandError.
+    """Compare the latencies of the runs in the folders ``before`` and ``after``, and print the comparison.
 
-    Return exit status 1 if requests take more time per step, or more steps, in ``after``.
+    Return exit status 1 if requests take more time per step, or more steps, in ``after``. Raises CommandError if the
+    folders can't be compared.
     """
     if arguments.html:
-        raise CommandError("--html is not available with --latency: its result is text, or JSON with --json")
+        raise CommandError("--html is not available with --latency: use --json, or redirect the text to a file")
     try:
         comparison = compare_latency(_runs(arguments.before), _runs(arguments.after))
     except (ResultsError, LatencyError) as error:
@@ -33,7 +34,10 @@ def compare_folders(arguments: Namespace) -> int:
 
 
 def _runs(folder: Path) -> list[Run]:
-    """Return the runs of a folder, sorted by file name. Raises CommandError and ResultsError."""
+    """Return the runs whose results files are in a folder, sorted by file name.
+
+    Raises CommandError if there is no such folder, and ResultsError if a file is not a complete results file.
+    """
     if not folder.is_dir():
         raise CommandError(f"{folder}: is not a folder; --latency compares folders with results of repeated runs")
     return [read_results(file) for file in sorted(folder.glob("*.jsonl"))]

@@ -63,7 +63,10 @@ def run(arguments: Namespace) -> int:
 
 
 def _read(files: Sequence[Path]) -> tuple[list[Recorded], list[Missing]]:
-    """Return the runs, and a note for each empty file: its run ended before it could write. Raises ResultsError."""
+    """Return the runs in these files. For each empty file, return a ``Missing`` instead, as its run wrote nothing.
+
+    Raises ResultsError if a file is not a results file, or if all files are empty.
+    """
     runs, empty = [], []
     for path in files:
         try:

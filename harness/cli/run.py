@@ -40,7 +40,7 @@ def add_to(subparsers: Subparsers) -> None:
 
 
 def apart(typed: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Split the arguments of ``spyre-cb run`` at ``--``. Return those before it, and those after it for pytest."""
+    """Split the arguments of ``spyre-cb run`` at ``--``. Return the arguments before ``--``, and those for pytest."""
     if typed[:1] != ["run"] or "--" not in typed:
         return list(typed), []
     at = list(typed).index("--")
@@ -85,7 +85,10 @@ def _resolved(path: str) -> str:
 
 
 def _workers(text: str) -> str:
-    """Check a number of worker processes for argparse, and return it unchanged. xdist takes -1 for 0."""
+    """Check a number of worker processes for argparse, and return it unchanged.
+
+    Negative numbers are refused here, because xdist treats -1 as 0.
+    """
     if text not in ("auto", "logical") and not (text.isascii() and text.isdecimal()):
         raise ArgumentTypeError(f"must be a whole number of at least 0, or auto, not {text!r}")
     return text

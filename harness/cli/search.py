@@ -1,4 +1,7 @@
-"""``spyre-cb search``: run random workloads, and compare each step with an independent model of the scheduler."""
+"""``spyre-cb search``: run random workloads, and compare each step with the scheduler model.
+
+The scheduler model is an independent implementation of the scheduling rules.
+"""
 
 import os
 import sys
@@ -23,7 +26,7 @@ if TYPE_CHECKING:
 
 WORKLOADS = 1000
 SEARCHED = tuple(name for name, scheduler in SPECS.items() if scheduler.search_tools)
-"""Names of the schedulers that have a model of their rules. Static batching has none."""
+"""Names of the schedulers for which there is a scheduler model. Static batching has none."""
 FOLDER = Path("reports/found")
 
 _EXAMPLES = """\
@@ -110,7 +113,11 @@ def _refuse_unwritable(folder: Path) -> None:
 
 
 def _survey(driver: Driver, budget: int, seed: int, scheduler: str, folder: Path) -> bool:
-    """Run all workloads with one driver, and print the failures by kind. Return whether there are any failures."""
+    """Run ``budget`` workloads with one driver, also after a failure. Return whether there are any failures.
+
+    For each kind of failure, print how often it occurred and the smallest workload that fails in this way, and write
+    this workload as a suite to ``folder``.
+    """
     from harness.search.survey import survey
 
     print(f"engine under test: {driver.describe()}", flush=True)
@@ -139,7 +146,10 @@ def _print_shrinking(number: int, count: int) -> None:
 
 
 def _search(driver: Driver, budget: int, seed: int, scheduler: str, folder: Path) -> bool:
-    """Run workloads with one driver until one fails, and print the failure. Return whether there is one."""
+    """Run up to ``budget`` workloads with one driver, until one fails. Return whether one has failed.
+
+    Print the failure, and write the failing workload as a suite to ``folder``.
+    """
     from harness.search.run import search
 
     print(f"engine under test: {driver.describe()}", flush=True)
@@ -170,7 +180,8 @@ def _print_failure(found: "Found", driver: Driver, folder: Path) -> None:
 def _print_alone(alone: "Alone") -> None:
     """If a model ran, print how many requests got the same tokens in the batch as without other requests."""
     if alone.requests:
-        print(f"{alone.requests:,} requests got the tokens they get alone, {alone.preempted:,} of them were preempted")
+        same = f"{alone.requests:,} requests got the same tokens in the batch as alone"
+        print(f"{same}, {alone.preempted:,} of them were preempted")
 
 
 def _measured(result: "SearchResult") -> str:

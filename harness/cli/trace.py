@@ -1,4 +1,7 @@
-"""``spyre-cb trace``: run workloads, and write every step of the engine as JSON or as a time-line."""
+"""``spyre-cb trace``: run workloads, and write every step of the engine as JSON or as a time-line.
+
+A workload is a list of requests with limits: a case of a suite, or an entry of a JSON file.
+"""
 
 import re
 import shutil
@@ -59,7 +62,10 @@ def add_to(subparsers: Subparsers) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    """Run the workloads of a file and write their steps. Return exit status 1 if a workload is not finished, else 0."""
+    """Run the workloads of a file, and write the engine's steps to ``--output`` (default: standard output).
+
+    Return exit status 1 if the engine did not finish all requests of each workload, else 0.
+    """
     if arguments.simulate and arguments.model:
         raise CommandError("--simulate runs no model, so it can't be combined with --model")
     apart([arguments.file], [arguments.output])

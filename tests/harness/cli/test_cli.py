@@ -217,7 +217,9 @@ def test_a_search_that_finds_nothing(capsys: pytest.CaptureFixture[str]) -> None
 def test_a_search_on_a_model_counts_requests(more: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["search", "--scheduler", "token_budget", "--workloads", "0", "--model-laws", "3", *more]) == 0
     last = capsys.readouterr().out.splitlines()[-1]
-    found = re.fullmatch(r"(\d+) requests got the tokens they get alone, (\d+) of them were preempted", last)
+    found = re.fullmatch(
+        r"(\d+) requests got the same tokens in the batch as alone, (\d+) of them were preempted", last
+    )
     assert found is not None, last
     assert int(found[1]) >= 3
 

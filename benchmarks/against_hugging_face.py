@@ -23,7 +23,7 @@ ROUNDS = {"tiny-granite": 1.0, "smollm2-135m": 0.4}
 
 
 class Work(NamedTuple):
-    """A request."""
+    """A request: the token ids of its prompt, and its number of new tokens."""
 
     prompt: tuple[int, ...]
     max_tokens: int

@@ -27,7 +27,10 @@ SEEDS = range(5)
 
 @dataclass(frozen=True)
 class Pod:
-    """A pod with ``cards``: it starts its engine in ``start`` seconds, and runs ``cases`` in ``case`` seconds each."""
+    """A pod that occupies ``cards`` cards.
+
+    It starts its engine in ``start`` seconds, and then runs ``cases`` cases in ``case`` seconds each.
+    """
 
     cards: int
     start: float
@@ -106,7 +109,7 @@ def night(pods: Sequence[Pod], cards: int, losses: Sequence[float], chosen: rand
 
 
 def pods_of(durations: Nightly) -> list[Pod]:
-    """Return a pod for each setup on cards."""
+    """Return a pod for each setup (model, backend, tensor-parallel size) that runs on cards."""
     return [
         Pod(
             size,

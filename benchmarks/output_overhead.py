@@ -27,7 +27,7 @@ DEFAULT = ("-q", "-m", "cpu", "--cb-references", "committed", "-p", "no:cachepro
 
 
 def timed(into: dict[str, float], name: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return ``function`` wrapped such that its seconds are summed under ``name``."""
+    """Return a wrapper of ``function`` that adds the seconds of each call to ``into[name]``."""
 
     @wraps(function)
     def wrapper(*arguments: Any, **more: Any) -> Any:
@@ -41,7 +41,7 @@ def timed(into: dict[str, float], name: str, function: Callable[..., Any]) -> Ca
 
 
 def main() -> int:
-    """Run the suites and print the measurements."""
+    """Run the suites, print the measurements, and return the exit status of pytest."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results to FILE")
     arguments, rest = parser.parse_known_args()

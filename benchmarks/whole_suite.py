@@ -43,7 +43,11 @@ class Taken:
 
 @dataclass(frozen=True)
 class Command:
-    """A command for a checkout, and its targets: the factors by which wall time and CPU time must have decreased."""
+    """A command and its targets.
+
+    ``words`` returns the command for a checkout. ``at_least`` has the factors by which its ``wall`` time and ``cpu``
+    time must have decreased.
+    """
 
     words: Callable[[Path], Sequence[str]]
     at_least: Mapping[str, float]
@@ -115,7 +119,10 @@ def first_eager(checkout: Path) -> float:
 
 
 def environ(checkout: Path, without: Collection[str] = ()) -> dict[str, str]:
-    """Return an environment in which the checkout's packages precede the installed ones."""
+    """Return environment variables for a run in a checkout: its packages precede the installed ones.
+
+    pytest leaves out the tests whose ids begin with one of ``without``.
+    """
     return os.environ | {
         "PYTHONPATH": str(checkout),
         "OMP_NUM_THREADS": "1",
@@ -170,7 +177,10 @@ def _cpu() -> float:
 
 
 def compared(before: Path, repeat: int, only: Sequence[str]) -> list[Metric]:
-    """Run each command alternately in the earlier checkout and in this one."""
+    """Run each command in ``only`` alternately in the earlier checkout ``before`` and in this one.
+
+    Return, for each command, the ratios of the two durations.
+    """
     taken: dict[str, list[tuple[Taken, Taken]]] = {name: [] for name in COMMANDS if name in only}
     new = [*beginnings_of_new(tests_of(before), tests_of(ROOT))]
     for _ in range(repeat):

@@ -45,7 +45,9 @@ def _snapshot_download() -> Download:
     try:
         from huggingface_hub import snapshot_download
     except ImportError:
-        raise CheckpointError("models of the hub need the package huggingface_hub, which is not installed") from None
+        raise CheckpointError(
+            "models of the hub need the package huggingface_hub, which is not installed: pip install huggingface_hub"
+        ) from None
     found: Any = snapshot_download  # Any, since the type hints of huggingface_hub depend on its lazy loading
     download: Download = found
     return download

@@ -30,10 +30,9 @@ class Limits:
     """The limits of scheduling. None means the value that the engine was built with.
 
     ``max_model_len`` is the maximum length of a sequence in tokens: prompt (padded, if the scheduler pads prompts) plus
-    new tokens. ``max_num_seqs`` is
-    the maximum number of sequences in a decode. ``available_blocks`` is the number of blocks for sequences, without
-    block 0. ``max_batch_tkv_limit`` is the maximum of batch size x tkv, where tkv is the padded length of the batch in
-    tokens.
+    new tokens. ``max_num_seqs`` is the maximum number of sequences in a decode. ``available_blocks`` is the number of
+    blocks for sequences, without block 0. ``max_batch_tkv_limit`` is the maximum of batch size x tkv, where tkv is the
+    padded length of the batch in tokens.
     """
 
     max_model_len: int | None = None
@@ -202,7 +201,9 @@ class EngineConfig:
     def _check_token_budget(self) -> None:
         _one_of("rules", self.token_budget.rules, TOKEN_BUDGET_RULES)
         if self.max_batch_tkv_limit is not None:
-            raise ConfigError("max_batch_tkv_limit is not a limit of scheduler 'token_budget', which has no tkv")
+            raise ConfigError(
+                "max_batch_tkv_limit is not a limit of scheduler 'token_budget', which has no tkv: leave it out"
+            )
         if self.tokens_in_a_block % SMALLEST_BLOCK:
             raise ConfigError(f"block_size {self.block_size} is not a multiple of {SMALLEST_BLOCK}")
         if self.backend == "sendnn" and self.tokens_in_a_block != BLOCK_SIZE:

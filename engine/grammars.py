@@ -83,7 +83,8 @@ class Grammars:
         fits = matcher.deep_copy().validate_tokens(given[:end])
         if fits < end:
             raise SamplingParamsError(
-                f"golden_token_ids must fit structured_outputs, but the token at index {fits}, {given[fits]}, does not"
+                f"golden_token_ids must fit structured_outputs, which does not allow token id {given[fits]} "
+                f"at index {fits}"
             )
 
     def start(self, params: StructuredOutputsParams) -> Grammar:

@@ -58,7 +58,7 @@ def read_bugs(path: Path = TABLE) -> list[Bug]:
 
 
 def check(bug: Bug, kept: Mapping[str, Kept]) -> None:
-    """Check the cases of a bug in the kept results by name.
+    """Check that the cases of a bug show it. ``kept`` has the kept results by name.
 
     Raises BugsError unless each case failed in ``bug.before`` and passed in ``bug.after``.
     """

@@ -13,5 +13,5 @@ BACKENDS: Mapping[str, Backend] = {b.name: b for b in (eager.BACKEND, inductor.B
 
 
 def label(name: str) -> str:
-    """Return the name of a backend for reports: ``sendnn (simulated)`` if ``torch_sendnn`` is not installed."""
+    """Return the name of a backend for reports, which is ``sendnn (simulated)`` for a simulated ``sendnn``."""
     return f"{name} (simulated)" if name == sendnn.BACKEND.name and sendnn.simulated() else name

@@ -196,7 +196,7 @@ class AsyncLLM:
         """
         resolved = resolve_limits(self.engine.core.config, limits)
         if self._open:
-            raise EngineBusyError(f"open responses {len(self._open)}")
+            raise EngineBusyError(f"responses that are not closed: {len(self._open)}")
         self._limits = await asyncio.wrap_future(self._thread.tighten(resolved))
         return self._limits
 

@@ -45,7 +45,7 @@ class LLM:
     ) -> list[RequestOutput]:
         """Run all prompts to their end, and return one output per prompt, in the same order.
 
-        ``sampling_params`` are for all prompts, or a list with those of each prompt; None means the defaults. With
+        ``sampling_params`` is for all prompts, or is a list with one element per prompt; None means the defaults. With
         ``progress``, a progress bar is shown. ``on_step`` is called with the record of every step.
 
         Before the first step, raises RequestRefusedError if a prompt and its ``max_tokens`` exceed the context,

@@ -31,7 +31,7 @@ class FmsModel(NamedTuple):
 
 
 def fms_model(settings: Mapping[str, Any]) -> FmsModel | None:
-    """Return the model that a config.json describes.
+    """Return the model that ``settings``, the content of a config.json, describes.
 
     Return None if the architecture is neither Granite nor Llama, or if a parameter is missing.
     """

@@ -36,8 +36,9 @@ class ModelInputs:
     have ``block_table``, int64 ``[rows, blocks]``; ``current_tkv_mask``, int64 ``[rows]``, the tkv after the step; and
     ``left_padded_prompt_mask``, int64 ``[rows]``, the left padding in tokens.
 
-    The forward returns the logits of the ``last_n_tokens`` last positions. The token of each of the first
-    ``output_rows`` rows is sampled from those at index ``output_position``. ``block_size`` is in tokens.
+    The forward returns the logits of the last ``last_n_tokens`` positions of each row. ``output_position`` is the index
+    among these positions of the one to sample from. Only the first ``output_rows`` rows are sampled: the others are
+    copies. ``block_size`` is in tokens.
     """
 
     input_ids: Tensor
@@ -100,7 +101,10 @@ def prefill_inputs(plan: Prefill, prompt_token_ids: Sequence[int], dtype: torch.
 
 
 def _prefill_mask(computed: int, left: int, dtype: torch.dtype) -> Tensor:
-    """Return a causal mask ``[1, 1, computed, computed]`` in which the prompt does not attend to ``left`` padding."""
+    """Return a causal mask ``[1, 1, computed, computed]`` in which no prompt token attends to the left padding.
+
+    ``computed`` is the number of positions, and ``left`` that of positions of left padding.
+    """
     mask = torch.full((computed, computed), -torch.inf, dtype=dtype).triu_(diagonal=1)
     mask[left:, :left] = -torch.inf
     return mask[None, None]

@@ -1,8 +1,8 @@
 """The ``paged`` attention for eager mode: the same results as engine/model/attention.py in less time.
 
-A compiled graph needs tensors of fixed shapes, filled up with padding. In eager mode a prefill can omit its padding,
-and a decode can read keys and values in place instead of gathering those of all rows. The loops of kernels.py read
-them. If numba is not installed, torch computes a long context row by row, and a short one in a single call.
+A compiled graph needs tensors of fixed shapes, filled up with padding. In eager mode a prefill can omit its padding. A
+decode can read keys and values in place, with the loops of kernels.py, instead of gathering those of all rows. If numba
+is not installed, torch computes a long context row by row, and a short one in a single call.
 """
 
 from dataclasses import replace

@@ -33,7 +33,7 @@ class Chunks(NamedTuple):
         return self.chunk_size - self.left_padding
 
     def next_step(self, computed: int) -> int:
-        """Return by how many prompt tokens the next step increases ``computed``, the number that are computed."""
+        """Return how many prompt tokens the next step adds to ``computed``, the number of tokens computed before it."""
         room = self.chunk_size if computed >= self.in_first else self.in_first
         return min(room, self.prompt_length - computed)
 

@@ -84,7 +84,10 @@ class ChunkedScheduler:
         return self._decode(decoding)
 
     def commit(self, ended: Collection[str]) -> None:
-        """Record that the planned step ran, and free the blocks of the sequences that ended in it."""
+        """Record that the planned step ran, and free the blocks of the requests with the ids ``ended``.
+
+        These are the requests that ended in that step.
+        """
         if ended:
             for sequence in [s for s in self._running if s.request_id in ended]:
                 self._end(sequence)

@@ -114,7 +114,7 @@ def make_chunks_a_block_longer(patch: pytest.MonkeyPatch) -> None:
     change_chunk_inputs(patch, lambda made: lengthened_to(made, made.input_ids.shape[1] + 64))
 
 
-@shape_mutation(CHUNKED, "this chunk is written to blocks")
+@shape_mutation(CHUNKED, "this chunk writes to blocks")
 def write_a_chunk_one_block_too_high(patch: pytest.MonkeyPatch) -> None:
     change_chunk_inputs(patch, lambda made: replace(made, slot_mapping=made.slot_mapping + 64))
 

@@ -46,7 +46,7 @@ def write_a_part_from_its_end(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(model_runner, "part_in_whole_blocks", turned)
 
 
-@shape_mutation(CUT, "this chunk is written to blocks")
+@shape_mutation(CUT, "this chunk writes to blocks")
 def write_a_part_to_the_block_before_its_own(patch: pytest.MonkeyPatch) -> None:
     def lower(part: Part, block_size: int) -> Any:
         made = part_in_whole_blocks(part, block_size)

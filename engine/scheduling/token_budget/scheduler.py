@@ -141,7 +141,7 @@ class TokenBudgetScheduler:
                 continue
             if not self._make_room(sequence, tokens, draft):
                 return
-            self._schedule(sequence, tokens, draft, is_decode=tokens == 1 and sequence.missing == 1)
+            self._schedule(sequence, tokens, draft, is_decode=sequence.missing == 1)
 
     def _room(self, sequence: BudgetSequence) -> int:
         """Return how many more tokens of the sequence may be computed before the context is full.
@@ -171,10 +171,12 @@ class TokenBudgetScheduler:
         return sequence.blocks_for(sequence.computed + tokens) - len(self.pool.held(sequence.request_id))
 
     def _preempt(self, sequence: BudgetSequence) -> None:
-        """Move a request to the front of the queue. It loses its blocks, but keeps its generated tokens."""
+        """Move a request to the front of the queue. It loses its blocks, but keeps its generated tokens.
+
+        ``computed`` and ``shareable`` are set again when it is admitted.
+        """
         self._running.remove(sequence)
         self.pool.free(sequence.request_id)
-        sequence.computed = sequence.shareable = 0
         self._waiting.appendleft(sequence)
 
     # --- waiting requests -----------------------------------------------------------------------------------------

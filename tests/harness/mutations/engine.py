@@ -24,6 +24,7 @@ from tests.harness.mutations import (
     token_budget,
     token_budget_memory,
     token_budget_shapes,
+    token_budget_states,
     writes,
 )
 from tests.harness.mutations.registry import (
@@ -74,6 +75,7 @@ DEFINED_IN = (
     token_budget,
     token_budget_memory,
     token_budget_shapes,
+    token_budget_states,
     writes,
 )
 TITLES = {

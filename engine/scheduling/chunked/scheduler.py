@@ -117,7 +117,7 @@ class ChunkedScheduler:
         current = self._prefilling
         if current is not None:
             self._running.remove(current)
-            if not self._may_go_on(current):
+            if not self._may_interleave():
                 self._running.append(current)
                 return None
             self._running.insert(0, current)
@@ -136,15 +136,6 @@ class ChunkedScheduler:
         if not self._running:
             return True
         return self._may_interleave() and len(self._running) < self.limits.max_num_seqs
-
-    def _may_go_on(self, current: ChunkedSequence) -> bool:
-        """Return whether the prefill in progress may run its next chunk."""
-        if not self._may_interleave():
-            return False
-        is_last = current.prompt_length - current.computed <= self.chunking.chunk_size
-        if not self.chunking.interleave or not is_last:
-            return True
-        return len(self._decoding()) < self.limits.max_num_seqs
 
     def _may_interleave(self) -> bool:
         """Return whether a chunk may run in this step.

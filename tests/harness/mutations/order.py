@@ -9,6 +9,7 @@ from engine.kv_cache.block_hash import ContentKey
 from engine.kv_cache.prefix_pool import PrefixPool
 from engine.scheduling.chunked import pausing, scheduler
 from engine.scheduling.chunked.scheduler import ChunkedScheduler
+from engine.scheduling.plan import AlignedDecode, ChunkedState, SchedulerState
 from tests.harness.mutations.registry import chunked_mutation
 
 
@@ -191,3 +192,40 @@ def count_a_block_more_in_batch_tkv_of_three(patch: pytest.MonkeyPatch) -> None:
 def without_padding(patch: pytest.MonkeyPatch, tkv: Any) -> None:
     for module in (pausing, scheduler):
         patch.setattr(module, "batch_tkv", lambda batch: len(batch) * tkv(batch) if batch else 0)
+
+
+@chunked_mutation("of-two-that-end-in-one-step-the-newer-is-handed-out-first", "hits -, expected 3:1")
+def free_the_blocks_of_the_oldest_that_finishes_first(patch: pytest.MonkeyPatch) -> None:
+    commit = ChunkedScheduler.commit
+
+    def turned(self: ChunkedScheduler, ended: Any) -> None:
+        self._running.reverse()
+        commit(self, ended)
+        self._running.reverse()
+
+    patch.setattr(ChunkedScheduler, "commit", turned)
+
+
+@chunked_mutation("of-two-blocks-that-one-decode-fills-the-newer-request-has-the-older", "used 3, expected 4")
+def register_the_block_of_the_oldest_in_a_decode_first(patch: pytest.MonkeyPatch) -> None:
+    decode = ChunkedScheduler._decode
+
+    def turned(self: ChunkedScheduler, decoding: list[Any]) -> AlignedDecode:
+        made = decode(self, decoding[::-1])
+        return AlignedDecode(made.request_ids[::-1], made.computed[::-1], made.tkvs[::-1], made.block_tables[::-1])
+
+    patch.setattr(ChunkedScheduler, "_decode", turned)
+
+
+@chunked_mutation("a-request-that-skipped-a-chunk-is-paused", "hits -, expected 1:1")
+def count_no_hit_of_a_paused_request(patch: pytest.MonkeyPatch) -> None:
+    state = ChunkedScheduler.state
+
+    def of_running(self: ChunkedScheduler) -> SchedulerState:
+        seen = state(self)
+        assert seen.chunked is not None
+        paused, hits = seen.chunked
+        shown = ChunkedState(paused, tuple([hit for hit in hits if hit[0] not in paused]))
+        return seen._replace(chunked=shown)
+
+    patch.setattr(ChunkedScheduler, "state", of_running)

@@ -1,4 +1,7 @@
-"""Hooks of mkdocs: add the generated pages, and fill them with pictures after the search index is made."""
+"""Hooks of mkdocs: add the generated pages, and put step tables and pictures into them.
+
+Tables and pictures are put in after mkdocs has made the search index, so that they are not in the index.
+"""
 
 import shutil
 from pathlib import Path
@@ -29,7 +32,7 @@ _catalogues: list[Catalogue] = []
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Put the suites of the catalogue into the navigation."""
+    """Add the suites to the navigation of the site, below Catalogue."""
     _catalogues[:] = [read_catalogue(ROOT / "suites")]
     groups = grouped(_catalogues[0])
     suites = [
@@ -46,7 +49,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Generate the pages. Raises PluginError if a table or picture is stale."""
+    """Generate pages and add them to the site's files. Raises PluginError if a golden table or picture is stale."""
     try:
         check_pictures(ROOT)
         _generated.clear()
@@ -65,7 +68,10 @@ def _text(name: str) -> str:
 
 
 def on_page_markdown(markdown: str, page: SitePage, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001
-    """Return a page's Markdown in which links to files of the project lead to the pages of these files."""
+    """Return a page's Markdown with changed links.
+
+    Links to files outside ``docs/`` lead to the pages that show these files. In the page of mutations, cases are links.
+    """
     path = page.file.src_uri
     if path == MUTATIONS:
         cases = _catalogues[0].cases
@@ -74,7 +80,7 @@ def on_page_markdown(markdown: str, page: SitePage, config: MkDocsConfig, files:
 
 
 def on_post_page(output: str, page: SitePage, config: MkDocsConfig) -> str:  # noqa: ARG001
-    """Put step tables and time-lines into a page, after the search index was made from it, and make it smaller."""
+    """Return the HTML of a page with step tables and time-lines in it, and without white space that has no effect."""
     made = _generated.get(page.file.src_uri)
     if made is not None and made.slots:
         hatchings = (
@@ -85,7 +91,10 @@ def on_post_page(output: str, page: SitePage, config: MkDocsConfig) -> str:  # n
 
 
 def with_names(html: str) -> str:
-    """Return a page that screen readers can read: name the theme's search, and replace empty heads of tables."""
+    """Return the HTML of a page with a label for the theme's search, and without empty header cells in tables.
+
+    Screen readers need these.
+    """
     search = 'data-md-component="search" role="dialog"'
     return html.replace(search, f'{search} aria-label="Search"').replace("<th></th>", "<td></td>")
 
@@ -99,13 +108,14 @@ def on_post_build(config: MkDocsConfig) -> None:
 
 
 def site_style(sheet: str) -> str:
-    """Return the style of time-lines for the site, where the reader and not the system chooses dark or light colours.
+    """Return the style sheet of time-lines, changed for the site.
 
-    Raises ValueError if the style sheet has no dark colours in the expected place.
+    In reports, dark colours depend on the setting of the system. On the site, the reader chooses them. Raises
+    ValueError if the style sheet has no dark colours in the expected place.
     """
     dark = "@media screen and (prefers-color-scheme:dark){.timeline{"
     if sheet.count(dark) != 1:
-        raise ValueError("timeline.css: the dark colours are not where the site expects them")
+        raise ValueError(f"timeline.css: expected the dark colours once, after {dark!r}: adapt site_style in hooks.py")
     before, after = sheet.split(dark)
     colours, rest = after.split("}}", 1)
     return f'{before}[data-md-color-scheme="slate"] .timeline{{{colours}}}{rest}'

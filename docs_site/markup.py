@@ -1,4 +1,7 @@
-"""Pieces of pages: Markdown that is safe for any text, links between generated pages, and slots for pictures."""
+"""Markdown and HTML of generated pages: escaped text, links, tables, and slots.
+
+A slot is a place in a page into which HTML is put after mkdocs has converted the Markdown.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -11,7 +14,7 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>|#])")
 
 @dataclass(frozen=True)
 class Page:
-    """A generated page. ``slots`` are put into its HTML after Markdown and the search index have been made."""
+    """A generated page. ``slots`` has the HTML for each slot of the page, by the slot's name."""
 
     path: str
     markdown: str
@@ -19,17 +22,17 @@ class Page:
 
 
 def escaped(text: str) -> str:
-    """Return text as Markdown that shows it unchanged, on one line."""
+    """Return text as Markdown on one line, with all characters escaped that are special in Markdown."""
     return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
 
 
 def code(text: str) -> str:
-    """Return text as inline code. ``text`` must not contain backticks."""
+    """Return Markdown for inline code. ``text`` must not contain backticks."""
     return f"`{text}`"
 
 
 def link(text: str, target: str, page: str, anchor: str = "") -> str:
-    """Return a link from the page at ``page`` to the page at ``target``, both relative to the folder of pages."""
+    """Return a Markdown link in the page ``page`` to the page ``target``. Both are paths relative to ``docs/``."""
     return f"[{text}]({relpath(target, dirname(page))}{f'#{anchor}' if anchor else ''})"
 
 
@@ -40,7 +43,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def unsearched(markdown: str) -> str:
-    """Return ``markdown`` marked such that the site's search leaves it out."""
+    """Return ``markdown`` inside an element that the search of the site leaves out."""
     return f"<div markdown data-search-exclude>\n\n{markdown}\n\n</div>"
 
 
@@ -50,27 +53,27 @@ def slot(name: str) -> str:
 
 
 def filled(html: str, slots: Mapping[str, str]) -> str:
-    """Return a page with its slots filled. Raises KeyError for a slot without content."""
+    """Return the HTML of a page with the content of each slot put in. Raises KeyError if a slot has no content."""
     return re.sub(r'<div class="slot" data-slot="([^"]+)"></div>', lambda found: slots[found[1]], html)
 
 
 def suite_path(name: str) -> str:
-    """Return the path of a suite's page."""
+    """Return the path of the page of the suite ``name``, relative to ``docs/``."""
     return f"{ROOT}/{name}.md"
 
 
 def requirement_path(name: str) -> str:
-    """Return the path of a requirement's page."""
+    """Return the path of the page of the requirement with the id ``name``, relative to ``docs/``."""
     return f"{ROOT}/requirements/{name}.md"
 
 
 def squeezed(html: str) -> str:
-    """Return a page without indentation and blank lines, except in preformatted text."""
+    """Return HTML without indentation and blank lines, except in ``pre`` and ``textarea`` elements."""
     parts = re.split(r"(<(?:pre|textarea)\b.*?</(?:pre|textarea)>)", html, flags=re.DOTALL)
     return "".join(part if i % 2 else re.sub(r"\s*\n\s*", "\n", part) for i, part in enumerate(parts))
 
 
 def smaller(svg: str) -> str:
-    """Return SVG for use inside HTML, without the quotes and line ends that HTML does not need."""
+    """Return SVG for use inside HTML, without the quotes and line breaks that HTML does not need."""
     bare = re.sub(r'(?<= )([\w-]+)="([\w.#:-]+)"', r"\1=\2", svg)
     return re.sub(r"(?<=[\w.])/>", " />", bare).replace(">\n<", "><")

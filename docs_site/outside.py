@@ -1,4 +1,4 @@
-"""Files outside ``docs/`` that pages link to: on the site, each is a page of its own, so that all links work."""
+"""Pages for files outside ``docs/`` to which other pages link, so that these links work on the site."""
 
 import re
 from collections.abc import Iterable
@@ -17,13 +17,19 @@ def targets(markdown: str, page: str) -> list[str]:
 
 
 def file_page(path: str) -> str:
-    """Return the path of the page of a file. mkdocs leaves out names that begin with a dot."""
+    """Return the path of the page that shows a file, relative to ``docs/``.
+
+    Leading dots are removed, because mkdocs ignores files whose names begin with a dot.
+    """
     shown = path.lstrip(".")
     return f"{FOLDER}/{shown}" if shown.endswith(".md") else f"{FOLDER}/{shown}.md"
 
 
 def rewritten(markdown: str, page: str, known: Iterable[str]) -> str:
-    """Return a page whose links to ``known`` files outside ``docs/`` lead to the pages of these files on the site."""
+    """Return the Markdown of a page in which links to files in ``known`` lead to the pages that show these files.
+
+    ``page`` is the path of the page relative to ``docs/``, and ``known`` are paths relative to the project.
+    """
     pages = set(known)
 
     def to_page(found: re.Match[str]) -> str:
@@ -34,9 +40,9 @@ def rewritten(markdown: str, page: str, known: Iterable[str]) -> str:
 
 
 def as_markdown(root: Path, path: str) -> str:
-    """Return the Markdown of a file's page: the content as a code block.
+    """Return the Markdown of the page that shows a file: a code block with the content of the file.
 
-    A Markdown file is returned as it is, except that its links lead to the pages of the site.
+    For a Markdown file, return its content, in which links to ``docs/`` lead to the pages of the site.
     """
     text = (root / path).read_text(encoding="utf-8")
     if path.endswith(".md"):

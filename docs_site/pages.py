@@ -1,4 +1,4 @@
-"""All generated pages of the site."""
+"""Generate all pages of the site that are not written by hand."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,11 +12,14 @@ from docs_site.reference.protocol import protocol_page
 from docs_site.reference.suite_format import suite_format_page
 
 IN_NAVIGATION = ("CONTRIBUTING.md", "CHANGELOG.md")
-"""Files outside ``docs/`` that are always pages."""
+"""Files outside ``docs/`` that always have a page, even if no page links to them."""
 
 
 def generated_pages(catalogue: Catalogue, root: Path) -> Iterator[Page]:
-    """Yield every generated page of the project at ``root``. Raises as ``catalogue_pages``."""
+    """Yield every generated page of the project at ``root``.
+
+    Raises StaleTableError if a golden table is stale, and ValueError if a requirement names a rule that no page has.
+    """
     yield from catalogue_pages(catalogue, root)
     yield commands_page()
     yield suite_format_page()
@@ -26,7 +29,10 @@ def generated_pages(catalogue: Catalogue, root: Path) -> Iterator[Page]:
 
 
 def outside_files(root: Path) -> tuple[str, ...]:
-    """Return the files outside ``docs/`` that have a page. Links of those pages are not followed."""
+    """Return the paths of the files outside ``docs/`` that have a page: IN_NAVIGATION, and files that pages link to.
+
+    Files to which only one of these files links have no page.
+    """
     docs = root / "docs"
     linked = (
         path

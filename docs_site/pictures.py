@@ -13,11 +13,11 @@ FOLDER = "docs/pictures"
 
 
 class StalePictureError(Exception):
-    """A committed picture differs from what its command writes. The message names the picture and what to do."""
+    """A committed picture is not what its command writes. The message has the name, and the commands to write it."""
 
 
 def commands(root: Path) -> Iterator[str]:
-    """Yield the commands in pages of ``docs/`` that write pictures."""
+    """Yield the commands ``spyre-cb trace … --svg docs/pictures`` in pages of ``docs/``."""
     for page in sorted((root / "docs").glob("*.md")):
         for line in page.read_text(encoding="utf-8").splitlines():
             if line.startswith("spyre-cb trace ") and line.endswith(f"--svg {FOLDER}"):
@@ -25,8 +25,9 @@ def commands(root: Path) -> Iterator[str]:
 
 
 def check_pictures(root: Path) -> None:
-    """Run the commands and compare what they write. Raises StalePictureError for a picture that differs, is missing,
-    or is written by no command.
+    """Run the commands and compare the pictures that they write with the committed ones.
+
+    Raises StalePictureError if a picture differs or is missing, if no command writes it, or if a command fails.
     """
     with TemporaryDirectory() as folder:
         for command in commands(root):
@@ -34,13 +35,13 @@ def check_pictures(root: Path) -> None:
             with chdir(root):
                 status = main([*arguments, "-o", f"{folder}/text"])
             if status != 0:
-                raise StalePictureError(f"`{command}` failed with status {status}")
+                raise StalePictureError(f"`{command}` failed with exit status {status}")
         written = _pictures(Path(folder))
     committed = _pictures(root / FOLDER)
     wrong = sorted(name for name in {*written, *committed} if written.get(name) != committed.get(name))
     if wrong:
         again = "; ".join(commands(root))
-        raise StalePictureError(f"{FOLDER}/{wrong[0]} is not what its command writes; to write it again:  {again}")
+        raise StalePictureError(f"{FOLDER}/{wrong[0]} is not what a command writes; to write all pictures:  {again}")
 
 
 def _pictures(folder: Path) -> dict[str, str]:
@@ -48,6 +49,6 @@ def _pictures(folder: Path) -> dict[str, str]:
 
 
 def shown(root: Path) -> set[str]:
-    """Return the names of the pictures that pages show."""
+    """Return the names of the files in ``docs/pictures`` that pages show."""
     pages = (page.read_text(encoding="utf-8") for page in (root / "docs").glob("*.md"))
     return {name for page in pages for name in re.findall(r"\]\(pictures/([^)]+\.svg)\)", page)}

@@ -24,6 +24,6 @@ def test_a_stale_picture_is_an_error_with_the_command(tmp_path: Path) -> None:
     stale = tmp_path / "docs" / "pictures" / "twins-in-one-batch.svg"
     stale.write_text(stale.read_text(encoding="utf-8").replace("step", "steps", 1), encoding="utf-8")
     with pytest.raises(
-        StalePictureError, match=r"twins-in-one-batch\.svg is not .* to write it again:  spyre-cb trace"
+        StalePictureError, match=r"twins-in-one-batch\.svg is not .* to write all pictures:  spyre-cb trace"
     ):
         check_pictures(tmp_path)

@@ -1,4 +1,4 @@
-"""Find where requirements are explained (headings of the rules) and which tests of the project test them."""
+"""Find the heading of the rule that a requirement comes from, and the unit tests that name a requirement."""
 
 import ast
 from collections.abc import Iterator, Mapping
@@ -8,7 +8,10 @@ from markdown.extensions.toc import slugify
 
 
 def rule_anchor(page: Path, source: str) -> str:
-    """Return the anchor of the heading that begins with ``source``. Raises ValueError if there is none."""
+    """Return the anchor of the heading in ``page`` that begins with ``source``.
+
+    Raises ValueError if no heading begins with it.
+    """
     for line in page.read_text(encoding="utf-8").splitlines():
         heading = line.lstrip("#").strip().replace("`", "")
         if line.startswith("#") and heading.startswith(source):
@@ -17,7 +20,7 @@ def rule_anchor(page: Path, source: str) -> str:
 
 
 def marked_tests(folder: Path) -> Mapping[str, list[str]]:
-    """Return the test ids below ``folder`` that name each requirement with ``@pytest.mark.requirement``."""
+    """Return for each requirement the ids of the tests below ``folder`` with its ``@pytest.mark.requirement``."""
     found: dict[str, list[str]] = {}
     for path in sorted(folder.rglob("test_*.py")):
         for name, test in _marked(path):
@@ -26,7 +29,7 @@ def marked_tests(folder: Path) -> Mapping[str, list[str]]:
 
 
 def _marked(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield each requirement that a test names, with the test's name."""
+    """Yield pairs of a requirement and the name of a test function in this file that is marked with it."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             continue

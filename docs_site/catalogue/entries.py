@@ -1,4 +1,4 @@
-"""The content of the catalogue: suites with their cases, and requirements with the cases that test them."""
+"""Read the content of the catalogue: suites with their cases, and requirements with the cases that test them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from harness.suites.schema import Case
 from harness.suites.yaml import read_yaml
 
 MODEL = "tiny-granite"
-"""The built-in model: it stands for ``$models`` in the names of tests."""
+"""The built-in model. Test ids in the catalogue are those of a run with this model."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A case of a suite, with all its tests: one for each configuration, at least one."""
+    """A case of a suite, with its tests. A case has a test for each configuration of its suite, and at least one."""
 
     loaded: LoadedSuite
     tests: tuple[Expanded, ...]
@@ -62,7 +62,11 @@ class SuiteEntry:
 
 @dataclass(frozen=True)
 class Requirement:
-    """A requirement, and the cases that test it. ``by_tests`` means that no case can observe it, only unit tests."""
+    """A requirement, and the cases that test it.
+
+    ``must`` is its sentence, and ``source`` the heading of its rule. If ``by_tests`` is true, no case can observe the
+    requirement, and unit tests test it.
+    """
 
     name: str
     must: str
@@ -73,7 +77,7 @@ class Requirement:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """All suites of a folder, and its requirements, in the order of their file."""
+    """All suites of a folder, and the content of its ``requirements.yaml`` (``listed``), by requirement id."""
 
     suites: tuple[SuiteEntry, ...]
     listed: Mapping[str, Mapping[str, Any]]
@@ -102,7 +106,10 @@ class Catalogue:
 
 
 def read_catalogue(folder: Path) -> Catalogue:
-    """Return the catalogue of a folder of suites. Raises SuiteError and YamlError."""
+    """Read the catalogue of a folder of suites.
+
+    Raises SuiteError or YamlError if a file is malformed.
+    """
     suites = tuple(map(_suite, suite_files([folder])))
     return Catalogue(suites, read_yaml(folder / "requirements.yaml").data["requirements"])
 

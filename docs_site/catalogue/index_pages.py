@@ -1,4 +1,4 @@
-"""The first page of the catalogue, with counts, and the list of requirements."""
+"""Generate the first page of the catalogue, and the page with the list of requirements."""
 
 from collections.abc import Sequence
 
@@ -16,11 +16,11 @@ GROUPS = {
     "Output": ("output", None),
     "Behaviour": ("behaviour", None),
 }
-"""The groups of suites: for each, the kind and the scheduler (None for any). Every suite is in one group."""
+"""The groups of suites in the catalogue, with their kind and scheduler (None: any). Every suite is in one group."""
 
 
 def grouped(catalogue: Catalogue) -> dict[str, list[SuiteEntry]]:
-    """Return the suites of each group, in the order of their names. Raises ValueError for a suite without a group."""
+    """Return the suites of each group, in the order of their names. Raises ValueError if a suite is in no group."""
     found: dict[str, list[SuiteEntry]] = {name: [] for name in GROUPS}
     for suite in catalogue.suites:
         found[_group(suite)].append(suite)
@@ -32,19 +32,22 @@ def _group(suite: SuiteEntry) -> str:
     for name, group in GROUPS.items():
         if group in ((kind, scheduler), (kind, None)):
             return name
-    raise ValueError(f"{suite.name}: no group of the catalogue is for {kind} suites of scheduler {scheduler}")
+    raise ValueError(
+        f"{suite.name}: the catalogue has no group for {kind} suites with the scheduler {scheduler}: add one to GROUPS"
+    )
 
 
 def first_page(catalogue: Catalogue) -> Page:
-    """Return the first page: counts, the suites of each group, and how to find a case."""
+    """Generate the first page: numbers of cases and tests, the suites of each group, and how to read a suite's page."""
     cases, tests = counted(catalogue.suites)
     left = sum(requirement.by_tests for requirement in catalogue.requirements)
     parts = [
         "# Catalogue",
-        f"{plural(cases, 'case')} in {plural(len(catalogue.suites), 'suite')}, which are {plural(tests, 'test')} with "
-        f"the built-in model. They test {len(catalogue.requirements) - left} of the "
-        f"{link(f'{len(catalogue.requirements)} requirements', INDEX, FIRST)}; tests of the reference engine cover the "
-        f"other {left}.",
+        "The catalogue shows what each case tests, and what a correct engine does in each step of the case. It has "
+        f"{plural(cases, 'case')} in {plural(len(catalogue.suites), 'suite')}. With the built-in model, these are "
+        f"{plural(tests, 'test')}. The cases test {len(catalogue.requirements) - left} of the "
+        f"{link(f'{len(catalogue.requirements)} requirements', INDEX, FIRST)}; unit tests of the reference engine test "
+        f"the other {left}.",
         _HOW_TO_READ,
         *(_group_part(name, suites) for name, suites in grouped(catalogue).items()),
     ]
@@ -52,15 +55,15 @@ def first_page(catalogue: Catalogue) -> Page:
 
 
 _HOW_TO_READ = """\
-To find a case, type its id into the search. Each case has a table with a row for every step that changes anything, and
-a row such as 3–30 for plain decodes in between: every request that runs gets one token, and tkv grows by 1. Its columns
-are explained in [Schedulers](../schedulers.md), the terms in the rules ([continuous](../scheduling-rules.md#words),
-[chunked](../scheduling-rules-chunked.md#words), [token budget](../scheduling-rules-token-budget.md#words)). Sentences
-in *what happens* come from a model of the rules that shares no code with the engine. The time-line below a table has a
-lane for each request; point at a step to read its numbers.
+To find a case, type its id into the search. Each case has a step table. Plain decodes, in which every running request
+gets one token and nothing else changes except tkv, share a row such as 3–30. [Schedulers](../schedulers.md) explains
+the columns, and the rules explain the terms ([continuous](../scheduling-rules.md#words),
+[chunked](../scheduling-rules-chunked.md#words), [token budget](../scheduling-rules-token-budget.md#words)). The
+sentences in the column *what happens* come from the scheduler model, an independent implementation of the rules that
+shares no code with the engine. The time-line below a table has a lane for each request.
 
-Tables and time-lines are those of the reference engine without a model. The build of this site fails if one differs
-from the golden table that the suites compare engines with."""
+Tables and time-lines come from runs of the reference engine's scheduler without a model. The build of this site fails
+if a table differs from the golden table with which the suites compare an engine."""
 
 
 def _group_part(name: str, suites: Sequence[SuiteEntry]) -> str:
@@ -79,7 +82,7 @@ def _group_part(name: str, suites: Sequence[SuiteEntry]) -> str:
 
 
 def requirements_page(catalogue: Catalogue) -> Page:
-    """Return the list of requirements: the cases of each, and how many are just within and just beyond a limit."""
+    """Generate the page of requirements: the number of cases of each, and of those just within and beyond a limit."""
     by_rules: dict[str, list[list[str]]] = {}
     for requirement in catalogue.requirements:
         within, beyond, _ = sides(requirement)
@@ -89,9 +92,11 @@ def requirements_page(catalogue: Catalogue) -> Page:
         by_rules.setdefault(rules_page(requirement), []).append([name, escaped(requirement.must), cases, *both])
     parts = [
         "# Requirements",
-        f"{len(catalogue.requirements)} requirements, with the key words of RFC 2119. *Within* and *beyond* count the "
-        "cases in which a request just fits a limit, and those in which it is one token, block or unit beyond it. "
-        "*By tests*: no case can observe the requirement, so tests of the reference engine cover it.",
+        f"This page lists the {len(catalogue.requirements)} requirements on an engine, with the key words of RFC "
+        "2119, and how many cases test each. The column *within* has the number of cases in which a request just fits "
+        "a limit, and the column *beyond* the number of cases in which a request exceeds a limit by one token, block "
+        "or unit. *By tests* means that no case can observe the requirement, so unit tests of the reference engine "
+        "test it.",
     ]
     for rules, rows in by_rules.items():
         parts.append(f"## {_TITLES[rules]}\n\n{link('The rules', rules, INDEX)}.")

@@ -1,4 +1,4 @@
-"""The mutations of the engine that each case catches, from docs/mutations.md, which tests keep up to date."""
+"""Read from docs/mutations.md which mutations (injected faults) of the engine each case detects."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -11,7 +11,10 @@ _ROW = re.compile(r"^\| (?P<what>[^|]+) \| `(?P<case>[a-z0-9._-]+)` \| (?P<says>
 
 
 def caught_by_case(page: Path) -> Mapping[str, list[tuple[str, str]]]:
-    """Return the mutations of each case: what the engine would do, and a part of the failure's text."""
+    """Return the mutations that each case detects, by the id of the case.
+
+    A mutation is a pair: what the faulty engine does, and a part of the text with which the case fails.
+    """
     found: dict[str, list[tuple[str, str]]] = {}
     for row in _ROW.finditer(page.read_text(encoding="utf-8")):
         found.setdefault(row["case"], []).append((row["what"], row["says"]))
@@ -19,7 +22,10 @@ def caught_by_case(page: Path) -> Mapping[str, list[tuple[str, str]]]:
 
 
 def with_links(markdown: str, places: Mapping[str, str]) -> str:
-    """Return the page of mutations with a link to each case. ``places`` are pages of suites by case."""
+    """Return the Markdown of docs/mutations.md in which the id of each case is a link.
+
+    ``places`` has the path of the page of each case's suite, by the id of the case.
+    """
 
     def linked(row: re.Match[str]) -> str:
         name = row["case"]
@@ -29,5 +35,5 @@ def with_links(markdown: str, places: Mapping[str, str]) -> str:
 
 
 def in_words(mutations: Iterable[tuple[str, str]]) -> str:
-    """Return a Markdown list of mutations."""
+    """Return mutations, in the form of ``caught_by_case``, as a Markdown list."""
     return "\n".join(f"- {what}: “{says}”" for what, says in mutations)

@@ -1,4 +1,4 @@
-"""All pages of the catalogue."""
+"""Generate all pages of the catalogue."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -17,8 +17,10 @@ from harness.drivers.registry import DEFAULT, DriverOptions, make_driver
 
 
 def catalogue_pages(catalogue: Catalogue, root: Path) -> Iterator[Page]:
-    """Yield every page of the catalogue of the project at ``root``. Raises StaleTableError, and ValueError for a rule
-    that no page has.
+    """Yield every page of the catalogue. ``root`` is the folder of the project.
+
+    Raises StaleTableError if a golden table is not that of the reference engine, and ValueError if a requirement names
+    a rule that no page has.
     """
     yield first_page(catalogue)
     yield requirements_page(catalogue)

@@ -1,4 +1,4 @@
-"""The page of a requirement: its sentence and rule, and the cases that test it, on both sides of its limit."""
+"""Generate the page of a requirement: its sentence and rule, the cases that test it, and related invariants."""
 
 from collections.abc import Iterator, Sequence
 
@@ -14,14 +14,15 @@ INDEX = f"{ROOT}/requirements/index.md"
 
 
 def rules_page(requirement: Requirement) -> str:
-    """Return the page of the rules that a requirement belongs to."""
+    """Return the path of the page with the rule of a requirement, relative to ``docs/``."""
     return _RULES.get(requirement.name.split("-")[0], "scheduling-rules.md")
 
 
 def sides(requirement: Requirement) -> tuple[list[Entry], list[Entry], list[Entry]]:
-    """Return three lists: the cases just within a limit, the cases one beyond a limit, and all others.
+    """Divide the cases of a requirement by how close they are to a limit. Return three lists of cases.
 
-    A case can be in both of the first two lists.
+    In the first list, a request just fits a limit. In the second, a request exceeds a limit by one. The third list has
+    all other cases. A case can be in both the first and the second list.
     """
     within = [entry for entry in requirement.cases if entry.events & WITHIN]
     beyond = [entry for entry in requirement.cases if entry.events & BEYOND]
@@ -30,14 +31,17 @@ def sides(requirement: Requirement) -> tuple[list[Entry], list[Entry], list[Entr
 
 
 def invariants_of(requirement: Requirement) -> list[str]:
-    """Return the invariants under the heading of a requirement, which are checked after every step."""
+    """Return the invariants whose rule is under the same heading as that of the requirement."""
     begins = f'docs/{rules_page(requirement)} "{requirement.source.split(" (")[0]}"'
     rules = (rule for spec in SPECS.values() for rule in spec.invariants if rule.startswith(begins))
     return [rule.removeprefix(begins).lstrip(": ") for rule in dict.fromkeys(rules)]
 
 
 def requirement_page(requirement: Requirement, rule_anchor: str, tests: Sequence[str]) -> Page:
-    """Return the page of a requirement. ``tests`` are the project's tests that name the requirement."""
+    """Generate the page of a requirement.
+
+    ``rule_anchor`` is the anchor of the heading of its rule. ``tests`` are the ids of unit tests marked with it.
+    """
     path = requirement_path(requirement.name)
     rule = link(escaped(requirement.source), rules_page(requirement), path, rule_anchor)
     parts = [
@@ -51,7 +55,7 @@ def requirement_page(requirement: Requirement, rule_anchor: str, tests: Sequence
 
 
 def _by_tests(tests: Sequence[str]) -> Iterator[str]:
-    covered = f"It is covered by {plural(len(tests), 'test')} of the reference engine:"
+    covered = f"It is tested by {plural(len(tests), 'unit test')} of the reference engine:"
     yield f"No case can observe this requirement. {covered}"
     yield "\n".join(f"- `{test}`" for test in tests)
 
@@ -59,7 +63,10 @@ def _by_tests(tests: Sequence[str]) -> Iterator[str]:
 def _by_invariants(requirement: Requirement) -> Iterator[str]:
     if invariants := invariants_of(requirement):
         yield "## Invariants"
-        yield "Under the same rule, checked after every step of every scheduler-step and output case of this scheduler:"
+        yield (
+            "These invariants belong to the same rule. They are checked after every step of every scheduler-step and "
+            "output case with this scheduler:"
+        )
         yield "\n".join(f"- {escaped(invariant)}" for invariant in invariants)
 
 
@@ -71,13 +78,13 @@ def _by_cases(requirement: Requirement, path: str) -> Iterator[str]:
         yield _listed(requirement.cases, path)
         return
     yield f"## Just within a limit ({len(within)})"
-    yield "With the limit smaller by one, a request of these cases would not fit."
+    yield "In each of these cases, a request fits a limit that it would exceed if the limit were smaller by one."
     yield _listed(within, path)
     yield f"## One beyond a limit ({len(beyond)})"
-    yield "With the limit larger by one, a request of these cases would fit."
+    yield "In each of these cases, a request exceeds a limit that it would fit if the limit were larger by one."
     yield _listed(beyond, path)
     if others:
-        yield f"## Away from limits ({len(others)})"
+        yield f"## Other cases ({len(others)})"
         yield _listed(others, path)
 
 

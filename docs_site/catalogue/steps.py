@@ -1,7 +1,7 @@
-"""The steps of a case: its table in the short form, a sentence for each row, and its time-line.
+"""Run a case, and return its step table with a sentence for each row, and its time-line.
 
-A case is run on the scheduler of the reference engine, without a model. Its steps must be those of its golden table,
-so no picture of the catalogue can differ from what the suites check.
+The case is run on the scheduler of the reference engine, without a model. The steps must be those of the case's golden
+table, so that tables and pictures of the catalogue cannot differ from what the suites check.
 """
 
 import re
@@ -25,14 +25,15 @@ HOVER = re.compile(r'<rect class="hover".*?</rect>\n?', re.DOTALL)
 
 
 class StaleTableError(Exception):
-    """The golden table of a case is missing, or its steps are not those of the engine. The message is one sentence."""
+    """The golden table of a case is missing or differs from the steps of the engine. The message is one sentence."""
 
 
 @dataclass(frozen=True)
 class Line:
-    """A line of a step table, for one step or for consecutive steps that do the same.
+    """A line of a step table, for one step or for consecutive plain decodes.
 
-    ``number`` is ``9`` or ``9–14``; ``what`` is a sentence without its full stop.
+    ``number`` is the number of the step or a range such as ``9–14``. ``what`` is a sentence about what happens in the
+    step, without a full stop.
     """
 
     number: str
@@ -42,7 +43,10 @@ class Line:
 
 @dataclass(frozen=True)
 class CaseSteps:
-    """The steps of a case. ``columns`` are its scheduler's without ``step``; ``picture`` is SVG without style."""
+    """The steps of a case. ``columns`` are the columns of its scheduler without ``step``.
+
+    ``picture`` is the time-line, as SVG without a style sheet.
+    """
 
     columns: tuple[str, ...]
     lines: tuple[Line, ...]
@@ -52,8 +56,8 @@ class CaseSteps:
 def steps_of(entry: Entry, engines: EnginePool) -> CaseSteps | None:
     """Run a case and return its steps.
 
-    Return None if the case has no steps, or if its steps depend on the tokens that a model generates. Raises
-    StaleTableError if the steps differ from the golden table of the case.
+    Return None for a behaviour case, and for a case whose steps depend on the tokens that a model generates. Raises
+    StaleTableError if the steps differ from the golden table of the case, or if the case does not end.
     """
     case = entry.case
     if not isinstance(case, StepsCase | OutputCase) or not all(request.can_be_simulated for request in case.requests):
@@ -80,7 +84,7 @@ def _blessing(entry: Entry) -> str:
 
 
 def _compare(entry: Entry, test: Test, case: StepsCase, run: Run) -> None:
-    """Raise StaleTableError if a run differs from the table of its case."""
+    """Raise StaleTableError if the steps of a run differ from the case's golden table, or if there is no table."""
     try:
         wanted = expected_rows(test, case)
     except GoldenError as error:
@@ -91,12 +95,12 @@ def _compare(entry: Entry, test: Test, case: StepsCase, run: Run) -> None:
     first = next((row.step for row, seen in pairs if row != seen), len(run.steps))
     raise StaleTableError(
         f"{entry.place}: the golden table is stale: step {first} is not that of the reference engine; "
-        f"to write it again:  {_blessing(entry)}"
+        f"to write the table again:  {_blessing(entry)}"
     )
 
 
 def _lines(workload: Workload, run: Run, rows: Sequence[StepRow], columns: Sequence[str]) -> Iterator[Line]:
-    """Yield a line for each row of the short form, and one for the plain decodes between two of them."""
+    """Yield a line for each step that is not a plain decode, and one for all plain decodes between two such steps."""
     before: StepRow | None = None
     for row in shorten(rows):
         if before is not None and row.step > before.step + 1:
@@ -110,7 +114,7 @@ def _line(workload: Workload, run: Run, first: StepRow, last: StepRow, columns: 
     number, what = str(first.step), _explained(workload, run, first.step)
     if first is not last:
         number = f"{first.step}–{last.step}"
-        # The numbers of a sentence may differ from step to step.
+        # If the sentence has other numbers in the last step, say for which step it is.
         what = what if _explained(workload, run, last.step) == what else f"{what} (in step {first.step})"
     return Line(number, what, tuple(_cell(first, last, column) for column in columns))
 
@@ -127,5 +131,5 @@ def _cell(first: StepRow, last: StepRow, column: str) -> str:
 def _picture(entry: Entry, workload: Workload, run: Run) -> str:
     options = asdict(workload.options) if workload.options is not None else {}
     picture = as_svg(time_line(run.steps, workload.sizes, options), alone=False, title=f"Time-line of {entry.case.id}")
-    # The table above the picture has these numbers. A second copy would be a twelfth of the site's size.
+    # The table above the picture has these numbers. In the picture they would be a twelfth of the site's size.
     return HOVER.sub("", picture)

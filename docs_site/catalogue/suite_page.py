@@ -1,4 +1,4 @@
-"""The page of a suite: each case with its sentence, description, requirements, tests, step table and time-line."""
+"""Generate the page of a suite: for each case its ``about``, description, requirements, step table and time-line."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
@@ -14,7 +14,10 @@ Caught = Mapping[str, Sequence[tuple[str, str]]]
 
 
 def suite_page(catalogue: Catalogue, suite: SuiteEntry, steps_of: StepsOf, caught: Caught) -> Page:
-    """Return the page of a suite. ``caught`` has the mutations that each case catches, by the id of the case."""
+    """Generate the page of a suite.
+
+    ``steps_of`` returns the steps of a case. ``caught`` has the mutations that each case detects (``caught_by_case``).
+    """
     path = suite_path(suite.name)
     steps = {entry.case.id: steps_of(entry) for entry in suite.cases}
     about = suite.loaded.suite.about
@@ -43,7 +46,7 @@ def _case(catalogue: Catalogue, entry: Entry, path: str, caught: Sequence[tuple[
         parts += ["Requirements:", "\n".join(requirements)]
     yield unsearched("\n\n".join(parts))
     if caught:
-        yield f"It fails for an engine that would ({link('mutations', PAGE, path)}):"
+        yield f"This case fails for an engine that would ({link('mutations', PAGE, path)}):"
         yield in_words(caught)
     yield slot(case.id)
 
@@ -59,7 +62,7 @@ def _slot_html(entry: Entry, steps: CaseSteps | None) -> str:
 
 
 def details_html(entry: Entry) -> str:
-    """Return a folded part: the tests of a case with their markers, the command that runs them, and the source."""
+    """Return a ``details`` element with the tests of a case, their markers, their command, and the YAML of the case."""
     line, source = entry.loaded.source_of_case(entry.tests[0].index)
     suite = entry.loaded.suite
     tests = "".join(
@@ -77,7 +80,10 @@ def details_html(entry: Entry) -> str:
 
 
 def steps_html(name: str, steps: CaseSteps) -> str:
-    """Return the step table and the time-line of a case. On a narrow page, each scrolls horizontally on its own."""
+    """Return the HTML of the step table and of the time-line of a case. ``name`` is the id of the case.
+
+    If the page is narrow, each of the two scrolls horizontally.
+    """
     head = "".join(f"<th scope=col>{column}</th>" for column in ("step", "what happens", *steps.columns))
     body = "".join(map(_row, steps.lines))
     label = f"Step table of {escape(name)}"
@@ -90,11 +96,11 @@ def steps_html(name: str, steps: CaseSteps) -> str:
 
 
 def _row(line: Line) -> str:
-    """Return a row, without the end tags that HTML does not need: there are thousands of rows."""
+    """Return the HTML of a table row, without the optional end tags, because the site has thousands of rows."""
     cells = "".join(f"<td>{escape(cell)}" for cell in line.cells)
     return f"<tr><th scope=row>{line.number}<td>{escape(line.what)}{cells}"
 
 
 def counted(suites: Sequence[SuiteEntry]) -> tuple[int, int]:
-    """Return the number of cases and of tests of suites."""
+    """Return the number of cases and the number of tests of these suites together."""
     return sum(len(suite.cases) for suite in suites), sum(suite.tests for suite in suites)

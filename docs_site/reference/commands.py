@@ -14,9 +14,10 @@ COLUMNS = "100"
 
 
 def commands_page() -> Page:
-    """Return the page of commands."""
+    """Generate the page of commands and options."""
     parser = command_parser()
-    parts = ["# Commands", "The output of `--help` for each command.", f"## spyre-cb\n\n{_help(parser)}"]
+    about = "This page has the output of `--help` for each command, and all options for pytest."
+    parts = ["# Commands", about, f"## spyre-cb\n\n{_help(parser)}"]
     for name, command in _subcommands(parser):
         parts.append(f"## spyre-cb {name}\n\n{_help(command)}")
         parts += [f"### spyre-cb {name} {inner}\n\n{_help(each)}" for inner, each in _subcommands(command)]

@@ -12,11 +12,12 @@ MODULES = {
 
 
 def protocol_page() -> Page:
-    """Return the page of the driver protocol."""
+    """Generate the page of the driver protocol. mkdocstrings replaces its lines ``::: MODULE`` by docstrings."""
     parts = [
         "# Driver protocol",
-        "The classes and functions with which the harness runs an engine under test. "
-        "[Test a plugin](../real-plugin.md) shows how to register a driver.",
+        "A driver is the object with which the harness runs an engine under test. This page is for authors of drivers: "
+        "it describes the classes and functions that a driver implements or uses. "
+        "[Test a plugin](../real-plugin.md#a-driver-of-your-own) shows how to register a driver.",
         *(f"## {title}\n\n::: {module}" for title, module in MODULES.items()),
     ]
     return Page(PATH, "\n\n".join(parts) + "\n")

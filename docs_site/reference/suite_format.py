@@ -16,13 +16,14 @@ Schema = Mapping[str, Any]
 
 
 def suite_format_page() -> Page:
-    """Return the page of the suite format."""
+    """Generate the page of the suite format."""
     known: Mapping[str, Schema] = json.loads(schema_text())["$defs"]
     names = [*FIRST, *sorted(set(known) - set(FIRST))]
     parts = [
         "# Suite format",
-        "Every key of a suite file. `spyre-cb schema` prints the JSON Schema from which this page is made; "
-        "[Write cases](../writing-cases.md) explains the keys with examples. A key without a default is required.",
+        "This page lists every key of a suite file, with its values and its default. "
+        "[Write cases](../writing-cases.md) explains the keys with examples. `spyre-cb schema` prints the JSON Schema "
+        "from which this page is generated.",
         *(part for name in names if "properties" in known[name] for part in _mapping(name, known[name])),
     ]
     return Page(PATH, "\n\n".join(parts) + "\n")
@@ -48,7 +49,7 @@ def _default(schema: Schema) -> str:
 
 
 def in_words(schema: Schema) -> str:
-    """Return the values that a schema allows, in words, as Markdown."""
+    """Return a description in words, as Markdown, of the values that a JSON Schema allows."""
     if "$ref" in schema:
         name = schema["$ref"].rsplit("/", 1)[1]
         return f"[{name}](#{name.lower()})" if name != "JsonValue" else "any value"

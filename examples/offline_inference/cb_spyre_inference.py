@@ -1,4 +1,4 @@
-"""Run continuous batching: many prompts with different ``max_tokens`` in a small batch.
+"""Run continuous batching on the reference engine: many prompts with different ``max_tokens`` in a small batch.
 
 python examples/offline_inference/cb_spyre_inference.py --num-prompts 8 --max-tokens 20,65 --compare-with-CPU
 """
@@ -30,7 +30,7 @@ INSTRUCTIONS = (
 
 
 def budgets(text: str) -> list[int]:
-    """Parse a comma-separated list of positive integers for argparse."""
+    """Parse a comma-separated list of positive integers. This is a ``type`` for argparse."""
     return [positive(part.strip()) for part in text.split(",")]
 
 
@@ -43,7 +43,7 @@ def main() -> int:
         type=budgets,
         default=[20, 65],
         metavar="N[,N...]",
-        help="new tokens of each prompt; prompts beyond the list start at its first number again (default: 20,65)",
+        help="number of tokens to generate for each prompt; a shorter list is repeated (default: 20,65)",
     )
     arguments = parser.parse_args()
 

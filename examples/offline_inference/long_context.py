@@ -1,4 +1,4 @@
-"""Run long prompts that fill the context.
+"""Run long prompts on the reference engine, and generate tokens until the context is full.
 
 python examples/offline_inference/long_context.py --max_model_len 2048 --max_prompt_len 1024 --trunc_print_len 80
 """
@@ -36,7 +36,7 @@ def main() -> int:
         "--trunc-print-len",
         type=positive,
         metavar="N",
-        help="number of characters to print of each prompt and text",
+        help="print only the first N characters of each prompt and of each generated text (default: all)",
     )
     arguments = parser.parse_args()
 
@@ -46,15 +46,15 @@ def main() -> int:
     try:
         if round_up_to_block(arguments.max_prompt_len) >= arguments.max_model_len:
             raise ConfigError(
-                f"--max_prompt_len {arguments.max_prompt_len}, rounded up to whole blocks, leaves no room for new "
-                f"tokens in --max_model_len {arguments.max_model_len}"
+                f"--max_prompt_len {arguments.max_prompt_len}, rounded up to whole blocks of 64 tokens, leaves no room "
+                f"for new tokens in --max_model_len {arguments.max_model_len}: use a smaller --max_prompt_len"
             )
         llm = start(arguments)
         token_ids = [llm.engine.tokenizer.encode(text)[: arguments.max_prompt_len] for text in texts]
         lengths = [len(ids) for ids in token_ids]
         print(f"Prompts have {min(lengths)} to {max(lengths)} tokens.")
         if max(lengths) < arguments.max_prompt_len:
-            print(f"Warning: none of the prompts reaches --max_prompt_len {arguments.max_prompt_len}.")
+            print(f"Warning: all prompts are shorter than --max_prompt_len {arguments.max_prompt_len}.")
         params = [
             SamplingParams(max_tokens=arguments.max_model_len - round_up_to_block(n), temperature=0, ignore_eos=True)
             for n in lengths

@@ -1,4 +1,4 @@
-"""Code that both example scripts use: flags, printing, and comparison with Hugging Face."""
+"""Code that both example scripts use: flags, starting and running the engine, comparison with Hugging Face."""
 
 import argparse
 import os
@@ -20,7 +20,7 @@ from engine.trace import HEADER, trace_line
 
 
 def add_common_flags(parser: argparse.ArgumentParser, max_model_len: int) -> None:
-    """Add the flags that both scripts have, in both spellings that the plugin's examples use."""
+    """Add the flags that both scripts have. Some have two spellings, as in the examples of vllm-spyre."""
     parser.add_argument("--model", default="tiny-granite", help="built-in name, local path or Hugging Face id")
     parser.add_argument(
         "--max_model_len",
@@ -28,7 +28,7 @@ def add_common_flags(parser: argparse.ArgumentParser, max_model_len: int) -> Non
         type=positive,
         default=max_model_len,
         metavar="N",
-        help="longest sequence: padded prompt plus new tokens (default: %(default)s)",
+        help="maximum length of a sequence: padded prompt plus generated tokens (default: %(default)s)",
     )
     parser.add_argument(
         "--max_num_seqs",
@@ -36,33 +36,40 @@ def add_common_flags(parser: argparse.ArgumentParser, max_model_len: int) -> Non
         type=positive,
         default=2,
         metavar="N",
-        help="decode batch size (default: %(default)s)",
+        help="maximum number of requests in the batch (default: %(default)s)",
     )
     parser.add_argument(
-        "--tp", type=positive, default=1, metavar="N", help="tensor parallel size: processes that share the model"
+        "--tp", type=positive, default=1, metavar="N", help="tensor-parallel size: number of processes for the model"
     )
-    parser.add_argument("--num-prompts", "-n", type=positive, default=8, metavar="N", help="default: %(default)s")
+    parser.add_argument(
+        "--num-prompts", "-n", type=positive, default=8, metavar="N", help="number of prompts (default: %(default)s)"
+    )
     parser.add_argument(
         "--backend",
         default=backend(os.environ),
         help="eager, inductor or sendnn (default: VLLM_SPYRE_DYNAMO_BACKEND or eager)",
     )
     parser.add_argument(
-        "--scheduler", choices=SCHEDULERS, default="continuous", help=f"{', '.join(SCHEDULERS)} (default: %(default)s)"
+        "--scheduler", choices=SCHEDULERS, default="continuous", help="scheduler (default: %(default)s)"
     )
     add_scheduler_flags(parser, in_help=True)
-    parser.add_argument("--require-hardware", action="store_true", help="fail if the card would be simulated")
+    parser.add_argument(
+        "--require-hardware", action="store_true", help="fail if there is no card, instead of simulating"
+    )
     parser.add_argument(
         "--compare-with-CPU",
         "--compare-with-cpu",
         action="store_true",
-        help="compare the text with Hugging Face on CPU",
+        help="compare each generated text with that of Hugging Face on CPU; exit status 1 if one differs",
     )
     parser.add_argument("--trace", action="store_true", help="print the step table during the run")
 
 
 def start(arguments: argparse.Namespace) -> LLM:
-    """Return the engine that the flags describe. Raises ConfigError and CheckpointError."""
+    """Start the engine that the flags describe.
+
+    Raises ConfigError if the engine can't have these settings, and CheckpointError if the model can't be loaded.
+    """
     if arguments.require_hardware:
         require_hardware(arguments.backend)
     import torch
@@ -83,7 +90,10 @@ def start(arguments: argparse.Namespace) -> LLM:
 def run(
     llm: LLM, prompts: Sequence[Prompt], params: Sequence[SamplingParams], trace: bool
 ) -> tuple[list[RequestOutput], str]:
-    """Generate text for the prompts, and return the outputs and a line that summarises the run."""
+    """Generate text for the prompts. Return the outputs, and a line with numbers of steps and tokens and the speed.
+
+    With ``trace``, print the step table during the run.
+    """
     kinds: Counter[str] = Counter()
 
     def on_step(record: StepRecord) -> None:
@@ -108,7 +118,7 @@ def run(
 
 
 def print_outputs(prompts: Sequence[str], outputs: Sequence[RequestOutput], most: int | None = None) -> None:
-    """Print the first ``most`` characters of each prompt and of its generated text."""
+    """Print the first ``most`` characters (None: all) of each prompt and of its generated text."""
     for number, (prompt, output) in enumerate(zip(prompts, outputs, strict=True)):
         print(f"\nPrompt {number}: {prompt[:most]!r}")
         print(f"Text {number}:   {output.outputs[0].text[:most]!r}")
@@ -117,7 +127,7 @@ def print_outputs(prompts: Sequence[str], outputs: Sequence[RequestOutput], most
 def all_match(llm: LLM, outputs: Sequence[RequestOutput], most: int | None = None) -> bool:
     """Compare the outputs with greedy decoding by Hugging Face on CPU, and return whether all texts are equal.
 
-    The first difference of each text is printed.
+    Print each text that differs, and its first different token. Only ``most`` characters are printed (None: all).
     """
     from harness.references import Oracle, Wanted
 
@@ -142,6 +152,6 @@ def all_match(llm: LLM, outputs: Sequence[RequestOutput], most: int | None = Non
 
 
 def fail(error: Exception) -> int:
-    """Print one sentence to standard error and return the exit status."""
+    """Print the message of an error to standard error, and return the exit status 2."""
     print(f"error: {error}", file=sys.stderr)
     return 2

@@ -1,4 +1,5 @@
-# Waits until each Job has ended, and writes its uid, by which its results are found, to $JOBS/NAME.
+# Waits until each Job has ended, and writes the uid of the Job to the file $JOBS/NAME. The results of the Job are in a
+# folder with this name.
 #   wait.sh JOB...
 set -u
 jobs=${JOBS:-/jobs}

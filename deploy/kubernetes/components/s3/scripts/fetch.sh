@@ -1,4 +1,5 @@
-# Copies results from the bucket: what this part has left, or with --jobs all parts of the Jobs whose uids wait.sh wrote.
+# Copies results from the bucket: those of earlier attempts of this part; with --jobs the results of all parts of the Jobs
+# whose uids wait.sh has written.
 set -u
 results=${RESULTS:-/results}
 jobs=${JOBS:-/jobs}

@@ -4,7 +4,7 @@ results=${RESULTS:-/results}
 
 push() {
     for folder in "$JOB_UID" "report-$JOB_UID"; do
-        # The part that runs writes to its file: a line that is not complete does not count.
+        # The file may change during the copy, because tests are running. An incomplete line is ignored when it is read.
         [ ! -d "$results/$folder" ] || rclone copy "$results/$folder" "$RESULTS_REMOTE/$folder" --local-no-check-updated
     done
 }

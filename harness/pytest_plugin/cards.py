@@ -1,4 +1,7 @@
-"""Lease Spyre cards for the tests of a run. A process leases the cards of its engine before the engine starts."""
+"""Lease Spyre cards for the tests of a run, so that no other process uses them (``harness/cards/lease.py``).
+
+A process leases the cards of its engine before the engine starts.
+"""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -31,7 +34,7 @@ def on_card(item: CaseItem) -> bool:
 
 
 class CardsHere:
-    """A pytest plugin for runs without isolation: leases cards once for all tests of this process."""
+    """A pytest plugin for runs without ``--cb-isolation``: leases cards once for all tests of this process."""
 
     def __init__(self) -> None:
         self._lease: Lease | None = None
@@ -58,7 +61,10 @@ class CardsHere:
 
 
 class CardsShown:
-    """A pytest plugin on the controller: reports the cards of the run in the header of pytest's output."""
+    """A pytest plugin in the main process (with xdist, the controller): adds a line to the header of pytest's output.
+
+    The line lists the Spyre cards that this run may use, and says how many of them are in use.
+    """
 
     def __init__(self, cards: Sequence[Card]) -> None:
         self._cards = cards
@@ -71,7 +77,7 @@ class CardsShown:
 
 
 def cards_of_run() -> tuple[Card, ...]:
-    """Return the cards that this run may use. Raises pytest.UsageError if SPYRE_CARDS names other cards."""
+    """Return the cards that this run may use. Raises pytest.UsageError if the value of SPYRE_CARDS is wrong."""
     try:
         return find_cards()
     except CardsError as error:

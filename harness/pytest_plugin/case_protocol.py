@@ -16,9 +16,9 @@ The second argument is the item that runs next. The function tears down the fixt
 
 
 class CaseProtocol:
-    """A pytest plugin in every process that runs tests: runs cases with ``run``, and repeats those that fail.
+    """A pytest plugin in pytest's process and in xdist's workers: runs cases with ``run``, and repeats failed cases.
 
-    ``retries`` is the maximum number of repetitions of a failed case.
+    ``retries`` is the maximum number of repetitions of a failed case (``--cb-retries``), 0 for none.
     """
 
     def __init__(self, run: Run, retries: int) -> None:
@@ -39,8 +39,8 @@ class CaseProtocol:
     def _with_retries(self, item: CaseItem, nextitem: pytest.Item | None) -> Sequence[pytest.TestReport]:
         """Run a case, and repeat it until it passes or there are no retries left. Return the reports of one attempt.
 
-        If the case passes, they are the reports of the attempt that passed, with the text of the first failure
-        attached. Otherwise they are the reports of the first attempt.
+        If the case passes, these are the reports of the attempt that passed, with the text of the first failure
+        attached. Otherwise these are the reports of the first attempt. A known failure is not repeated.
         """
         item.announce()
         first = self._run(item, nextitem)

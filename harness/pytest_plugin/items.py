@@ -38,7 +38,7 @@ from harness.utils import spent
 from harness.utils.digests import content, digest_of
 
 SERVER_PROPERTY = "spyre_cb_server"
-"""Name of a user property of a test before which its shared server was replaced. Its value is the reason."""
+"""Name of the user property of a test whose shared server was replaced before the test. Its value says why."""
 TOO_MANY = "if you want that many tests, raise max_tests in the suite, or use --cb-max-tests"
 
 
@@ -83,7 +83,7 @@ def _mark(name: str) -> pytest.MarkDecorator:
 
 
 class CaseItem(pytest.Item):
-    """A pytest item: one case in one configuration."""
+    """A pytest item: one case of a suite in one configuration (model, backend, tensor parallel size, …)."""
 
     def __init__(self, *, loaded: LoadedSuite, expanded: Expanded, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -130,7 +130,7 @@ class CaseItem(pytest.Item):
         )
 
     def warm_up(self) -> None:
-        """Start the test's engine or server in this process, before it is forked, so that all forks share it."""
+        """Start the test's engine or server before this process is forked, so that all forks share it."""
         engines, need = self.settings.engines, self.server_need
         if need is None:
             engines.warm_up([self.expanded.setup])
@@ -138,7 +138,7 @@ class CaseItem(pytest.Item):
             engines.warm_up_server(need, self.nodeid)
 
     def cool_down(self, *, well: bool) -> None:
-        """Discard the test's server if the test failed in a fork of this process (``well`` is False).
+        """Discard the test's server if ``well`` is False: if the test, which ran in a fork of this process, failed.
 
         The server may be in a state in which other tests would fail.
         """
@@ -148,7 +148,7 @@ class CaseItem(pytest.Item):
             engines.servers.discard(need)
 
     def announce(self) -> None:
-        """Attach the data of the case to the test before it runs, so that the report of a skip or crash has it."""
+        """Attach the data of the case to the test before the test runs, because it may be skipped or crash."""
         self.user_properties[:] = [(RESULT_PROPERTY, json.dumps(self._header()))]
 
     def runtest(self) -> None:
@@ -160,7 +160,10 @@ class CaseItem(pytest.Item):
     def _run(self) -> None:
         if self.config.option.cb_require_hardware and self.get_closest_marker("simulated"):
             # Without -n, ``_refuse_simulation`` in session.py has ended the run before any test.
-            raise CaseError(f"--cb-require-hardware: this test would run on {self.backend_label}")
+            raise CaseError(
+                f"--cb-require-hardware: this test would run on {self.backend_label}, "
+                "because torch_sendnn is not installed"
+            )
         verdicts = self._verdicts()
         record = self._header() | {"verdicts": as_data(verdicts)}
         self.user_properties[:] = [(RESULT_PROPERTY, json.dumps(record)), *self._properties(SERVER_PROPERTY)]
@@ -280,14 +283,18 @@ class CaseItem(pytest.Item):
 
 
 def _rounded_up(limits: Limits, setup: EngineSetup) -> str:
-    """Return a hint to add to an engine's error, if the engine was started with larger limits than the case has.
+    """Return a hint for the end of an error message of an engine. Return "" if the engine has the limits of the case.
 
-    The limits of a case are rounded up to a shape for which engines are compiled.
+    Engines are compiled for a few shapes (``max_model_len`` and ``max_num_seqs``), so the limits of a case are rounded
+    up to such a shape.
     """
     effective = _effective_limits(limits, setup)
     if (effective.max_model_len, effective.max_num_seqs) == (setup.max_model_len, setup.max_num_seqs):
         return ""
-    return " — the limits of the case are rounded up to the shape of an engine; use smaller limits"
+    return (
+        " — the limits of the case are rounded up to those of an engine: "
+        f"max_model_len {setup.max_model_len}, max_num_seqs {setup.max_num_seqs}; use smaller limits"
+    )
 
 
 def _effective_limits(limits: Limits, setup: EngineSetup) -> SchedulingLimits:

@@ -17,7 +17,10 @@ _seen_key = pytest.StashKey[dict[str, Path]]()
 
 
 def is_new(config: pytest.Config, file: Path) -> bool:
-    """Return whether a suite was not yet collected by another path. A file on the command line is always new."""
+    """Return False if pytest has already collected this suite under another path, because of symbolic links.
+
+    Return True for a file on the command line in any case.
+    """
     seen = config.stash.setdefault(_seen_key, {})
     real = os.path.realpath(file) if file.exists() else f"{os.path.realpath(file.parent)}/{file.name}"
     return str(file) in config.stash[named_key].files or seen.setdefault(real, file) == file
@@ -36,7 +39,7 @@ class DanglingLink(pytest.File):
 class Links:
     """A pytest plugin in every process that collects tests: reports symbolic links without a target.
 
-    It does not follow a symbolic link to a folder above the link.
+    A symbolic link to a folder above the link is not followed.
     """
 
     @pytest.hookimpl(tryfirst=True)

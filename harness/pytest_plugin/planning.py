@@ -1,7 +1,8 @@
 """Determine the plan of a run, for the header of the results file, and deselect tests that have a result already.
 
-The plan says which tests each part of the run has. With xdist, only workers collect tests. They write the plan to a
-file, which the controller reads.
+The plan lists all tests of the run. With ``--cb-shard``, it lists them by part: the tests of part 1, those of part 2,
+and so on. With ``--cb-resume``, tests have results from an earlier run. With xdist, only workers collect tests. They
+write the plan to a file, which the controller reads.
 """
 
 import json
@@ -25,16 +26,17 @@ _FILE = "plan.json"
 
 
 def earlier_for(config: pytest.Config) -> Earlier:
-    """Return the tests of the earlier run that xdist's controller has sent to this worker."""
+    """Return the tests of the earlier run (``--cb-resume``), which xdist's controller has sent to this worker."""
     worker: Any = config
     kept, killed = worker.workerinput[_EARLIER]
     return Earlier(frozenset(kept), frozenset(killed))
 
 
 class Planning:
-    """A pytest plugin in every process that collects tests, and on xdist's controller.
+    """A pytest plugin in every process that collects tests, and on xdist's controller: determines the plan of the run.
 
-    ``planned`` is called with the plan, on the controller and before the first test runs. It is None in workers.
+    ``planned`` is called with the plan in the main process (with xdist, the controller), before the first test runs. In
+    xdist's workers, ``planned`` is None.
     """
 
     def __init__(
@@ -49,7 +51,10 @@ class Planning:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Deselect tests that have a result, and move those to the end that were running when a run was killed."""
+        """Deselect tests that have a result from an earlier run.
+
+        Tests that were running when an earlier run was killed are moved to the end.
+        """
         self._parts = self._sharding.parts if self._sharding else [[item.nodeid for item in items]]
         out = [item for item in items if item.nodeid in self._earlier.kept]
         if out:
@@ -59,7 +64,7 @@ class Planning:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Send the plan to the controller, before xdist reports to it that this worker has collected the tests."""
+        """Send the plan to xdist's controller. The controller needs it when xdist reports that tests were collected."""
         if self._config.option.collectonly or not self._parts:  # pytest found none of the paths on its command line
             return
         # Other plugins may have deselected more tests since, for example with ``--lf``.
@@ -98,7 +103,7 @@ class Planning:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Let a run pass if it has tests, but all of them have results already or are in other parts."""
+        """Set exit status 0 if no test ran because all tests have results already, or are in other parts (shards)."""
         is_controller = not hasattr(self._config, "workerinput")
         if is_controller and session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and any(self._parts):
             session.exitstatus = pytest.ExitCode.OK

@@ -47,7 +47,7 @@ def register(config: pytest.Config) -> None:
         sharding = Sharding(config, option.cb_shard, option.cb_durations_from or ())
         manager.register(sharding, "spyre-cb-shard")
     elif option.cb_durations_from:
-        raise pytest.UsageError("--cb-durations-from needs --cb-shard I/N")
+        raise pytest.UsageError("--cb-durations-from needs --cb-shard I/N: durations are only used to divide the tests")
     if hasattr(config, "workerinput"):
         manager.register(Planning(config, sharding, earlier_for(config), None), PLANNING)
         end_with_parent(os.getppid())
@@ -76,7 +76,10 @@ def register(config: pytest.Config) -> None:
 
 
 def _earlier_run(config: pytest.Config) -> EarlierRun | None:
-    """Return the run that ``--cb-resume`` continues, None if there is none. Raises pytest.UsageError."""
+    """Return the run that ``--cb-resume`` continues, None if there is none.
+
+    Raises pytest.UsageError if there is no option ``--cb-results``, or if another option contradicts ``--cb-resume``.
+    """
     option = config.option
     if not option.cb_resume:
         return None
@@ -84,7 +87,7 @@ def _earlier_run(config: pytest.Config) -> EarlierRun | None:
         raise pytest.UsageError("--cb-resume needs --cb-results FILE: it continues the run of that file")
     for name, given in (("--collect-only", option.collectonly), ("--cb-bless", option.cb_bless)):
         if given:
-            raise pytest.UsageError(f"--cb-resume can't be combined with {name}")
+            raise pytest.UsageError(f"--cb-resume can't be combined with {name}: leave out one of them")
     return earlier_run(option.cb_results)
 
 
@@ -112,7 +115,7 @@ def _refuse_suite(option: str, path: Path | None) -> None:
 
 
 def _refuse_unwritable(option: str, path: Path | None) -> None:
-    """Check before the run that a report can be written to ``path``. Raises pytest.UsageError."""
+    """Check before the run that a report can be written to ``path``. Raises pytest.UsageError if it can't."""
     if path is None:
         return
     existed = path.exists()

@@ -12,8 +12,8 @@ _allure_key = pytest.StashKey[tuple[Path | None, bool]]()
 def take_over_allure(config: pytest.Config) -> None:
     """Take the option ``--alluredir`` away from allure-pytest, which fails in forked runs and after crashes.
 
-    The harness writes the Allure files itself (``report/allure_files.py``). This function must be called on the
-    controller before allure-pytest reads the option.
+    The harness writes the Allure files itself (``report/allure_files.py``). This function must be called in the main
+    process (with xdist, the controller) before allure-pytest reads the option.
     """
     option = config.option
     folder = getattr(option, "allure_report_dir", None)

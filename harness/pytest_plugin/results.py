@@ -1,7 +1,7 @@
-"""Collect the results of all tests on the controller, and write the reports.
+"""Collect the results of all tests in the main process (with xdist, the controller), and write the reports.
 
-The result of a test is a user property of pytest's report. Children and xdist's workers send their reports to the
-controller. If the process of a test died, the report has no such property, only the name of the test.
+The result of a test is a user property of pytest's report. Other processes that run tests send pytest's reports to the
+main process. If the process of a test died, the report has no such property, only the name of the test.
 """
 
 import json
@@ -42,7 +42,7 @@ FIRST_FAILURE = "spyre_cb_first_failure"
 
 
 class ResultStream:
-    """A pytest plugin on the controller: collects the results, and writes the results file and the reports.
+    """A pytest plugin in the main process (with xdist, the controller): writes the results file and the reports.
 
     Each result is written to the results file when its test ends, so that it is not lost if the run is killed.
     """
@@ -63,9 +63,10 @@ class ResultStream:
         self._spent: Counter[str] = Counter()
 
     def pytest_sessionstart(self) -> None:
-        """Create the results file with its header, unless an earlier run is to be resumed. Raises pytest.UsageError.
+        """Create the results file and write its header. With ``--cb-resume``, keep the file, and check its header.
 
-        ``register.py`` has checked that the file can be written.
+        Raises pytest.UsageError if that header is of another run. ``register.py`` has checked that the file can be
+        written.
         """
         if self._results is not None:
             self._file = ResultsFile(self._results)
@@ -75,9 +76,9 @@ class ResultStream:
             self._file.begin([self._header()])  # Without the plan, which is not known yet.
 
     def plan(self, plan: Plan) -> None:
-        """Write the plan of the run to the results file, with the results that are kept from an earlier run.
+        """Write the plan, which lists the tests of the run, and the results of a resumed run to the results file.
 
-        This is called before the first test. Raises pytest.UsageError if the earlier run had other tests.
+        This is called before the first test. Raises pytest.UsageError if the resumed run had other tests.
         """
         self._plan = plan
         kept: Mapping[str, Any] = {}
@@ -125,7 +126,7 @@ class ResultStream:
             entry["text"] = report.longrepr[2] if isinstance(report.longrepr, tuple) else text_of(report)
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
-        """Write which tests are running to the results file, so that they are known if the process is killed."""
+        """Record in the results file that a test has started. If pytest is killed, the file shows which tests ran."""
         self._running[nodeid] = None
         self._show_running()
 
@@ -165,7 +166,7 @@ class ResultStream:
         if self._spent:
             self._say(f"time spent in all processes together: {spent.summary(self._spent)}")
         if self._earlier is not None and self._file is not None and not self._file.begun:
-            return  # This run ended before it had a plan, so the file is still that of the run to be resumed.
+            return  # This run ended before its tests were known, so the file is still that of the run to be resumed.
         if self._file is None and self._wanted == Wanted():
             return
         footer = self._footer(int(session.exitstatus), compiled)

@@ -1,4 +1,4 @@
-"""Write the file of ``--cb-results``, line by line. If the disk is full, the file ends, but the run continues."""
+"""Write the file of ``--cb-results``, line by line. If the disk is full, the run continues but writes no more lines."""
 
 import json
 import math
@@ -12,8 +12,8 @@ from typing import IO, Any
 class ResultsFile:
     """The results file of this run. After an error, nothing more is written, and ``problem`` says why.
 
-    The last line lists the running tests. The next line overwrites it. If the process is killed, the list remains.
-    ``begun`` is whether ``begin`` was called.
+    The last line lists the running tests. The next line that is written replaces it. If the process is killed, the list
+    remains. ``begun`` is whether ``begin`` was called.
     """
 
     def __init__(self, path: Path) -> None:
@@ -21,7 +21,7 @@ class ResultsFile:
         self.problem = ""
         self.begun = False
         self.can_go_back = not path.exists() or path.is_file()
-        """Return whether the content of the file can be replaced, which is not possible in a pipe."""
+        """Whether the content of the file can be replaced. In a pipe, it can't."""
         self._file: IO[bytes] | None = None
         self._end = 0
 

@@ -25,7 +25,10 @@ TO_START_AGAIN = "name another file, or leave out --cb-resume to run all tests a
 
 @dataclass(frozen=True)
 class Earlier:
-    """Names of tests of an earlier run: ``kept`` have a result, ``killed`` were running when a run was killed."""
+    """Node ids of tests of an earlier run.
+
+    The tests ``kept`` have a result and do not run again. The tests ``killed`` were running when a run was killed.
+    """
 
     kept: frozenset[str]
     killed: frozenset[str]
@@ -51,19 +54,25 @@ class EarlierRun:
         return Earlier(frozenset(self.results), frozenset(self.killed))
 
     def refuse_another(self, header: Mapping[str, Any]) -> None:
-        """Raise pytest.UsageError if ``header`` belongs to another run than this one. It need not have a plan."""
+        """Raise pytest.UsageError if the current run is not the same as this earlier run.
+
+        ``header`` is that of the current run. For example, engine, models, options and part must be the same. The lists
+        of tests are compared only if both headers have one.
+        """
         mine, its = (_part(each) for each in (header, self.header))
         what = f"this run is {mine}, and the file is of {its}" if mine != its else difference(self.header, header)
         self._refuse(what)
 
     def refuse_other_tests(self, plan: Plan) -> None:
-        """Raise pytest.UsageError if the earlier run had other tests or suites."""
+        """Raise pytest.UsageError if the earlier run had other tests or suites than ``plan`` of the current run."""
         old = plan_from(self.header)
         self._refuse(plan_difference(old, plan) if old is not None else "")
 
     def _refuse(self, what: str) -> None:
         if what:
-            raise pytest.UsageError(f"--cb-resume: {self.path} is of another run: {what}; {TO_START_AGAIN}")
+            raise pytest.UsageError(
+                f"--cb-resume: {self.path} has the results of another run: {what}; {TO_START_AGAIN}"
+            )
 
 
 def _part(header: Mapping[str, Any]) -> str:
@@ -72,7 +81,10 @@ def _part(header: Mapping[str, Any]) -> str:
 
 
 def earlier_run(path: Path) -> EarlierRun | None:
-    """Return the run of a results file. Return None if the file is empty or missing. Raises pytest.UsageError."""
+    """Return the run of a results file. Return None if the file is empty or missing.
+
+    Raises pytest.UsageError if it is not a results file.
+    """
     if not path.exists() or (path.is_file() and not path.stat().st_size):
         return None
     if not path.is_file():
@@ -89,7 +101,10 @@ def earlier_run(path: Path) -> EarlierRun | None:
 
 
 def plan_fields(option: Namespace, plan: Plan | None, earlier: EarlierRun | None) -> dict[str, Any]:
-    """Return the fields of a header by which results files of one run are recognised, such as its plan."""
+    """Return the fields of a results file's header that say which run, and which part of the run, the file is of.
+
+    These are the options, the part and the tests. ``plan`` is None while the tests are not known.
+    """
     shard = getattr(option, "cb_shard", None)
     given = {
         each.name: str(value)
@@ -105,7 +120,10 @@ def plan_fields(option: Namespace, plan: Plan | None, earlier: EarlierRun | None
 
 
 class Resuming:
-    """A pytest plugin on the controller: reports which results are kept. The run fails if one of them is a failure."""
+    """A pytest plugin in the main process (with xdist, the controller): reports which results of a run are kept.
+
+    The run fails if one of these results is a failure.
+    """
 
     def __init__(self, config: pytest.Config, run: EarlierRun) -> None:
         self._run = run

@@ -10,7 +10,10 @@ from harness.utils.text import plural
 
 
 class FlakyTests:
-    """A pytest plugin on the controller: reports flaky tests. They fail the run, unless ``allowed`` is true."""
+    """A pytest plugin in the main process (with xdist, the controller): reports flaky tests.
+
+    The run fails if there are any, unless ``allowed`` is True (``--cb-allow-flaky``).
+    """
 
     def __init__(self, *, allowed: bool) -> None:
         self._allowed = allowed
@@ -35,7 +38,7 @@ class FlakyTests:
         terminalreporter.section("FLAKY: failed, then passed", yellow=True)
         for report in self._flaky:
             attempt = f"passed at attempt {getattr(report, ATTEMPTS)}"
-            terminalreporter.write_line(f"{report.nodeid}: {attempt}; its failure:", yellow=True)
+            terminalreporter.write_line(f"{report.nodeid}: {attempt}; the first failure:", yellow=True)
             terminalreporter.write_line(str(getattr(report, FIRST_FAILURE)))
         if not self._allowed:
             count = plural(len(self._flaky), "flaky test")

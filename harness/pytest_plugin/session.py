@@ -1,7 +1,7 @@
 """The pytest plugin of sessions that have suites: collects suite files, and prepares the settings of the run.
 
-``harness/cases/`` runs the tests. This module sets the number of threads of torch, before torch is imported. One thread
-is fastest for the tiny model, and two workers that compete for the same cores would be many times slower.
+``harness/cases/`` runs the tests. This module sets the number of torch's threads to one, before torch is imported. That
+is fastest for the built-in model, and with more threads, two workers on the same cores would be many times slower.
 """
 
 import os
@@ -91,13 +91,15 @@ def pytest_configure_node(node: Any) -> None:
 
 def _refuse_what_cannot_work(config: pytest.Config) -> None:
     if config.option.cb_bless and os.environ.get("CI"):
-        raise pytest.UsageError("--cb-bless: golden tables are not written if the environment variable CI is set")
+        raise pytest.UsageError(
+            "--cb-bless: golden tables are not written in CI; if this is not CI, unset the environment variable CI"
+        )
     if config.option.cb_bless and is_installed_copy() and any(map(is_shipped, config.args)):
         raise pytest.UsageError("--cb-bless: the suites of an installed package can't be changed; bless a copy of them")
     if config.option.cb_bless and (
         getattr(config.option, "forked", False) or getattr(config.option, "numprocesses", None)
     ):
-        raise pytest.UsageError("--cb-bless can't be combined with --forked or -n")
+        raise pytest.UsageError("--cb-bless can't be combined with --forked or -n: leave them out")
     version = tuple(map(int, pytest.__version__.split(".")[:2]))
     if getattr(config.option, "forked", False) and version >= BROKEN_WITH_FORKED:
         raise pytest.UsageError(
@@ -141,7 +143,9 @@ def pytest_collection() -> Generator[None, object, object]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Check markers, known failures and models before workers are started. Raises pytest.UsageError.
+    """Check ``-m``, the lists of known failures, and the models, before xdist's workers are started.
+
+    Raises pytest.UsageError for an unknown marker, a wrong entry of a list, and a model that does not exist.
 
     If ``-m`` names an unknown marker, pytest itself would select no tests, without an error.
     """
@@ -168,7 +172,7 @@ def _find(model: str) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect and count the tests with a marker such as ``slow`` that ``-m`` would have to name."""
+    """Deselect and count the tests that run only if ``-m`` names their marker, such as ``slow``."""
     expression = config.option.markexpr or ""
     reasons = {item: left_out({mark.name for mark in item.iter_markers()}, expression) for item in items}
     out = [item for item, reason in reasons.items() if reason]

@@ -44,15 +44,18 @@ SCHEDULERS = (
 
 
 def part_of_this_job(environment: Mapping[str, str]) -> tuple[int, int]:
-    """Return the part, from 1, and the number of parts. Raises ArgumentTypeError with one sentence.
+    """Return which part of the tests this job runs, counted from 1, and the number of parts.
 
-    Exactly one job scheduler must have set its index. If a job of one scheduler starts jobs of another, as with SLURM
-    in a GitLab job, the user must give the numbers.
+    Raises ArgumentTypeError if no job scheduler has set the index of this job, if several have, as with SLURM in a
+    GitLab job, or if a number is missing or impossible. Then the user must give the two numbers.
     """
     found = [scheduler for scheduler in SCHEDULERS if environment.get(scheduler.index)]
     if not found:
         known = ", ".join(f"{scheduler.index} ({scheduler.name})" for scheduler in SCHEDULERS)
-        raise ArgumentTypeError(f"auto: no job scheduler has set the index of this job; known variables are {known}")
+        raise ArgumentTypeError(
+            f"auto: no job scheduler has set the index of this job; known variables are {known}. Give the part and the "
+            "number of parts instead of auto, such as --cb-shard 2/5"
+        )
     if len(found) > 1:
         both = " and ".join(f"{scheduler.index} ({scheduler.name})" for scheduler in found)
         raise ArgumentTypeError(
@@ -71,13 +74,14 @@ def _part(scheduler: Scheduler, environment: Mapping[str, str]) -> tuple[int, in
     last = first + (total - 1) * step
     if remainder or not 0 <= part < total:
         raise ArgumentTypeError(
-            f"auto: {scheduler.index} is {index}, but {total} jobs ({scheduler.total}) have the indices "
-            f"{first} to {last}{f' in steps of {step}' if step > 1 else ''}"
+            f"auto: {scheduler.index} is {index}, but must be from {first} to {last}"
+            f"{f' in steps of {step}' if step > 1 else ''}, because {scheduler.total} is {total}"
         )
     if SLURM_MAX in environment and scheduler.index.startswith("SLURM") and environment[SLURM_MAX] != str(last):
         raise ArgumentTypeError(
-            f"auto: {total} jobs up to index {environment[SLURM_MAX]} ({SLURM_MAX}) leave indices out: submit the "
-            "array without gaps, or give the part and the number of parts instead of auto, such as --cb-shard 2/5"
+            f"auto: the SLURM array has gaps: its {total} jobs without gaps would end at index {last}, but {SLURM_MAX} "
+            f"is {environment[SLURM_MAX]}. Submit the array without gaps, or give the part and the number of parts "
+            "instead of auto, such as --cb-shard 2/5"
         )
     return part + 1, total
 

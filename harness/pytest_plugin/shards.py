@@ -41,7 +41,7 @@ class Shard:
 def shard(text: str) -> Shard:
     """Convert the value of ``--cb-shard``, such as ``2/5``. With ``auto``, a job scheduler determines the part.
 
-    Raises argparse.ArgumentTypeError.
+    Raises argparse.ArgumentTypeError if the value has another form, or if there is no such part.
     """
     if text == "auto":
         return Shard(*part_of_this_job(os.environ))
@@ -58,9 +58,9 @@ def shard(text: str) -> Shard:
 def cut(seconds: Sequence[float], parts: int) -> list[int]:
     """Divide tests with the expected durations ``seconds`` into parts. Return the part of each test, counted from 1.
 
-    A part consists of consecutive tests. To find it, the tests are placed one after the other on a time axis, which is
-    cut into equal parts. A test belongs to the part that contains the middle of the test. So the durations of two parts
-    differ by no more than the duration of the longest test.
+    A part consists of consecutive tests. The tests are placed one after the other on a time axis, which is cut into
+    equal parts. A test belongs to the part that contains the middle of the test. So the durations of two parts differ
+    by no more than the duration of the longest test.
     """
     total, passed, result = sum(seconds), 0.0, []
     for each in seconds:
@@ -80,7 +80,8 @@ def expected(names: Sequence[str], recorded: Mapping[str, float]) -> list[float]
 def read_durations(file: Path) -> dict[str, float]:
     """Return the duration of each test in seconds, from a results file or from a file that this module has written.
 
-    Raises ValueError and OSError.
+    Raises OSError if the file can't be read, and ValueError (or ResultsError, for a results file) if its content is
+    wrong.
     """
     if file.suffix != ".jsonl":
         text = file.read_text(encoding="utf-8")

@@ -14,7 +14,7 @@ from harness.report.outcomes import PROBLEMS, duration
 
 
 class Stages:
-    """A pytest plugin on the controller: reports each stage of the run when the last test of the stage has ended."""
+    """A pytest plugin in the main process (with xdist, the controller): reports each stage of the run when it ends."""
 
     def __init__(self, results: ResultStream) -> None:
         self._results = results

@@ -65,7 +65,8 @@ class GroupScheduling(LoadScopeScheduling):
 class Distribution:
     """A pytest plugin on xdist's controller and in each worker: passes the groups of tests to the controller.
 
-    Only workers collect tests. They write the groups to a file, which the controller's scheduler reads.
+    The tests of a group run in the same worker. Only workers collect tests. They write the groups to a file, which
+    ``GroupScheduling`` reads on the controller.
     """
 
     def __init__(self, config: pytest.Config, stages: Stages | None) -> None:

@@ -46,7 +46,7 @@ Launch = Callable[[Start, Files], Launched]
 
 
 class ParentGoneError(Exception):
-    """The preloaded process has ended, so it can't be forked. ``stderr`` is the text that it wrote to stderr."""
+    """The preloaded process, which is forked for each child, has ended. ``stderr`` is what it wrote to stderr."""
 
     def __init__(self, what: str, stderr: str) -> None:
         super().__init__(what)

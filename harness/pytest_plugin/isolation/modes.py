@@ -23,7 +23,7 @@ def mode_from(config: pytest.Config) -> Mode:
         for name, given in (("--cb-bless", option.cb_bless), ("--pdb", option.usepdb), ("--trace", option.trace)):
             if given:
                 other = "--forked" if forked else f"--cb-isolation={mode}"
-                raise pytest.UsageError(f"{name} can't be combined with {other}")
+                raise pytest.UsageError(f"{name} can't be combined with {other}: leave out one of them")
     elif option.cb_case_timeout and not _has_workers(config):
         raise pytest.UsageError(
             "--cb-case-timeout needs --cb-isolation=engine or -n: a case is stopped by ending its process"

@@ -1,4 +1,4 @@
-"""Start and end the preloaded process of a run. All of xdist's workers use the same process."""
+"""Start and end the preloaded process of a run, which is forked for each engine. xdist's workers share this process."""
 
 import sys
 from collections.abc import Generator
@@ -16,10 +16,10 @@ _FOLDER = "spyre_cb_preloaded"
 
 
 class Parents:
-    """A pytest plugin on the controller and in each worker: provides the preloaded process.
+    """A pytest plugin in the main process (with xdist, the controller) and in xdist's workers.
 
-    The controller starts the preloaded process at the start of the session, and passes the path of the folder with its
-    socket to the workers.
+    The main process starts the preloaded process at the start of the session. It passes the path of the folder with the
+    socket of the preloaded process to the workers.
     """
 
     def __init__(self, config: pytest.Config) -> None:
@@ -57,7 +57,10 @@ class Parents:
 
     @property
     def wanted(self) -> bool:
-        """Return whether the children of this run are forked, except for children that use a card, which never are."""
+        """Return whether the children of this run are forks of the preloaded process.
+
+        Children that use a card are always new processes.
+        """
         driver = self._config.stash[settings_key].driver
         forks = self._config.option.cb_start_processes == "fork"
         return forks and sys.platform == "linux" and starts_in_forks(driver)

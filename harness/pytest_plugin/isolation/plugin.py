@@ -83,7 +83,7 @@ class Isolation:
         return WorkStealingScheduling(config, log)
 
     def run(self, item: CaseItem, nextitem: pytest.Item | None) -> Sequence[pytest.TestReport]:
-        """Run a case in a child, and return its reports. A case that is skipped is run in this process instead."""
+        """Run a case in a child, and return pytest's reports. A case with the marker ``skip`` needs no child."""
         if item.get_closest_marker("skip") is not None:
             return run_here(item, nextitem)
         began = time.monotonic()
@@ -123,14 +123,20 @@ class Isolation:
         return self._worker
 
     def _started(self, item: CaseItem, cases: Sequence[CaseItem], wanted: EngineSetup | None) -> Worker:
-        """Start a child, as a fork if possible, else as a new process. Raises ParentGoneError."""
+        """Start a child, as a fork if possible, else as a new process.
+
+        Raises ParentGoneError if the preloaded process, which would be forked, has ended.
+        """
         if self._parents.wanted and self._lease is None and not any(case.on_card for case in cases):
             with contextlib.suppress(ForkRefusedError):
                 return self._forked(item, wanted)
         return Worker(start_for(self._config, cases, forks=self._mode == "case"), spawn(self._environ()))
 
     def _forked(self, item: CaseItem, wanted: EngineSetup | None) -> Worker:
-        """Start a child as a fork. Raises ParentGoneError and, if the fork is refused, ForkRefusedError."""
+        """Start a child as a fork of the preloaded process.
+
+        Raises ParentGoneError if that process has ended, and ForkRefusedError if it refuses to fork.
+        """
         # All forks use the pytest session of the preloaded process, which has collected the tests of all engines.
         start = start_for(self._config, self._cases(item, None), forks=self._mode == "case")
         branch = self._branch(item, wanted)

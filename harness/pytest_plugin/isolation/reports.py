@@ -1,4 +1,4 @@
-"""Transfer test reports between processes, and create reports for cases whose process crashed or hung."""
+"""Send pytest's reports of cases between processes, and create reports for cases whose process crashed or hung."""
 
 import time
 from typing import Any
@@ -38,7 +38,10 @@ class FailuresTravel:
 
 
 def reports_of(item: CaseItem, broken: Broken, seconds: float) -> list[pytest.TestReport]:
-    """Return pytest's reports of a case that was not run to its end, as a failed or, if marked xfail, xfailed test."""
+    """Return pytest's reports of a case that was not run to its end, with the outcome failed.
+
+    If the case has the marker ``xfail``, the outcome is xfailed. ``seconds`` is the duration of the case.
+    """
     expected = item.get_closest_marker("xfail")
     call = _report(item, "call", "failed", seconds)
     text = broken_text(item.expanded, item.place, broken.what, _more(broken))

@@ -55,9 +55,9 @@ class Worker:
         return f"the process of the engine {how_it_ended(self.process.wait())}"
 
     def run(self, name: str, limit: float | None) -> Done | Broken:
-        """Run the test with the node id ``name``.
+        """Run the test with the node id ``name``, and return its reports, or the reason why they are missing.
 
-        ``limit`` is the timeout in seconds, None if there is none. The start of an engine does not count.
+        ``limit`` is the timeout in seconds, None if there is none. It does not include the start of an engine.
         """
         while not self._is_ready:
             word = self._next(START_SECONDS)

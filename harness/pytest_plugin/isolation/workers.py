@@ -16,7 +16,7 @@ _FOLDER = "spyre_cb_stacks"
 
 
 class HangsOfWorkers:
-    """A pytest plugin on the controller: adds the stacks of a worker that hung to xdist's report of its crash."""
+    """A pytest plugin on xdist's controller: adds the stacks of a hung worker to xdist's report of the crash."""
 
     def __init__(self, limit: float) -> None:
         self._limit = limit

@@ -51,7 +51,8 @@ EntryPointName = Literal["in-process", "http"]
 class Conditions(Model):
     """The conditions under which a test is expected to fail, such as ``backend: sendnn``.
 
-    A condition has one value or a list of values. It holds if the test has one of these values, or if it is not given.
+    A condition has one value or a list of values. It holds if the test has one of these values. A condition that is not
+    given holds for every test.
     """
 
     backend: Annotated[tuple[Backend, ...] | None, BeforeValidator(one_or_many)] = None
@@ -68,8 +69,8 @@ class Conditions(Model):
     def hold(self, facts: Mapping[str, Any]) -> bool:
         """Return whether all conditions hold for a test.
 
-        ``facts`` has the value of the test for each condition. If the value is a tuple, the condition can name any of
-        its elements.
+        ``facts`` has the test's value for each condition, by the name of the condition. If the value is a tuple, the
+        condition may have any of its elements.
         """
         if self.vllm is not None and not (facts["vllm"] and SpecifierSet(self.vllm).contains(facts["vllm"], True)):
             return False

@@ -50,7 +50,10 @@ class KnownFailures:
         return plugin
 
     def check(self) -> None:
-        """Check the lists before tests run. Raises pytest.UsageError for mistakes and for unknown cases."""
+        """Check the lists of known failures before tests run.
+
+        Raises pytest.UsageError if a list has a mistake, or if it names a case that does not exist.
+        """
         arguments = [Path(str(argument).partition("::")[0]) for argument in self._config.args]
         for file in self._files(arguments):
             try:
@@ -60,7 +63,7 @@ class KnownFailures:
             cases = self._cases_of_a_full_run(file, arguments) if listed else None
             for each in listed if cases else ():
                 if cases and not any(each.names(case) for case in cases):
-                    hint = closest(each.entry.case, cases) or "it may have been renamed or removed"
+                    hint = closest(each.entry.case, cases) or "correct the entry, or remove it"
                     raise pytest.UsageError(
                         f"{each.place}:{each.column}: the case {each.entry.case!r} does not exist — {hint}".rstrip()
                     )
@@ -118,7 +121,7 @@ class KnownFailures:
     def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
         report = yield
         if hasattr(report, "wasxfail") and call.excinfo is not None and isinstance(call.excinfo.value, NOT_CHECKED):
-            # The entry is about an answer of the engine, and there was none.
+            # A known failure is a wrong answer of the engine, and the engine has not answered.
             del report.wasxfail
             report.outcome = "failed"
         listed = self._marked.get(item.nodeid)
@@ -138,7 +141,7 @@ class KnownFailures:
 
 
 def _facts(item: CaseItem) -> dict[str, Any]:
-    """Return the value of a test for each condition, such as its backend."""
+    """Return the test's value for each condition of ``Conditions``, such as ``backend``, by the condition's name."""
     configuration, settings = item.expanded.configuration, item.config.stash[settings_key]
     return {
         "backend": configuration.backend,
@@ -165,7 +168,10 @@ def _list_for(path: Path) -> Path | None:
 
 
 def _suites_root(suite: Path) -> Path:
-    """Return the folder to which the name of a suite is relative: the one with requirements.yaml, else its own."""
+    """Return the folder to which the name of a suite is relative.
+
+    This is the nearest folder above the suite that has a requirements.yaml, or the suite's own folder if none has.
+    """
     folder = resolved(suite).parent
     return next((each for each in _upward(folder) if (each / REQUIREMENTS).is_file()), folder)
 

@@ -36,7 +36,10 @@ class Written:
 
 
 def read_results(file: Path) -> Sequence[Mapping[str, Any]]:
-    """Return the results of a finished run from a file written with ``--cb-results``. Raises ResultsError."""
+    """Return the results of a run from a file written with ``--cb-results``.
+
+    Raises ResultsError if the file is not a results file, or if its run was not finished.
+    """
     run = read_run(file)
     if run.incomplete:
         raise ResultsError(f"{file}: {run.incomplete}")
@@ -44,9 +47,10 @@ def read_results(file: Path) -> Sequence[Mapping[str, Any]]:
 
 
 def written(file: Path | None, results: Sequence[Mapping[str, Any]]) -> Written:
-    """Return the list of known failures in ``file``, updated with these results. Raises SuiteError.
+    """Return the list of known failures in ``file``, updated with these results.
 
-    ``file`` may be None or may not exist. The new list then has only the failures of the run.
+    ``file`` may be None or may not exist. The new list then has only the failures of the run. Raises SuiteError if the
+    list has a mistake.
     """
     listed: tuple[Listed, ...] = ()
     lines: list[str] = []
@@ -70,7 +74,7 @@ def _is_listed(result: Mapping[str, Any]) -> bool:
 
 
 def _listed_as(result: Mapping[str, Any]) -> tuple[str, str]:
-    """Return (case, reason) of the entry that lists a test. Its line number may have changed since the run."""
+    """Return (case, reason) of the entry that lists a test. They identify the entry, whose line may have changed."""
     known = result.get("known_failure", {})
     return str(known.get("case")), str(known.get("reason"))
 
@@ -78,7 +82,7 @@ def _listed_as(result: Mapping[str, Any]) -> tuple[str, str]:
 def _as_written(lines: Sequence[str], each: Listed) -> str:
     """Return the text of an entry, as it is in the file.
 
-    YAML aliases are replaced by what they stand for, because the entry with their anchor may be removed.
+    YAML aliases are replaced by their values, because the entry that has the anchor may be removed.
     """
     text = "\n".join(lines[each.line - 1 : each.last_line]) + "\n"
     if not re.search(r":\s+[&*]\w", text):

@@ -14,7 +14,7 @@ OTHER_OUTPUT = ("usepdb", "trace", "collectonly", "setupshow", "setupplan", "set
 
 
 class Progress:
-    """A pytest plugin on the controller: registers ``ProgressShown`` if ``wanted`` returns True."""
+    """A pytest plugin in the main process (with xdist, the controller): registers ``ProgressShown`` if it is wanted."""
 
     def __init__(self, results: ResultStream) -> None:
         self._results = results

@@ -19,7 +19,7 @@ from harness.report.outcomes import PROBLEMS, cause
 
 
 class ProgressShown:
-    """A pytest plugin on the controller: shows the progress, and hides the dots that pytest prints for tests."""
+    """A pytest plugin in the main process (with xdist, the controller): shows the progress instead of pytest's dots."""
 
     def __init__(self, config: pytest.Config, results: ResultStream) -> None:
         self._config = config

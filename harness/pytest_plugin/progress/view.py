@@ -20,7 +20,7 @@ class RunState:
     """The progress of a run.
 
     ``total`` is the number of tests, 0 if it is not known. ``counts`` has the number of tests with each outcome, and
-    ``running`` the start time of each running test. ``began`` is the start time of the run. Times are as in
+    ``running`` the start time of each running test, by node id. ``began`` is the start time of the run. Times are as in
     ``time.time``. ``steps`` is the number of engine steps so far.
     """
 

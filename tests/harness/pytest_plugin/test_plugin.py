@@ -169,7 +169,7 @@ def test_bless_is_refused_where_ci_is_set(tmp_path: Path) -> None:
     write(tmp_path, mine=GOLDEN)
     done = run(tmp_path, "--cb-simulate", "--cb-bless", ".", CI="true")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
-    assert "not written if the environment variable CI is set" in done.stderr
+    assert "not written in CI; if this is not CI, unset the environment variable CI" in done.stderr
 
 
 def test_the_models_of_the_run_come_from_the_environment(tmp_path: Path) -> None:
@@ -292,7 +292,10 @@ def test_a_limit_that_nothing_can_hold_is_one_sentence_and_others_run(tmp_path: 
     done = run(tmp_path, "--cb-simulate", ".")
     assert "1 failed, 1 passed" in done.stdout
     assert "huge.yaml:5:5: five-lines: max_num_seqs 1073741824 and max_model_len 512 need a KV cache of " in done.stdout
-    hint = "blocks are supported — the limits of the case are rounded up to the shape of an engine; use smaller limits"
+    hint = (
+        "blocks are supported — the limits of the case are rounded up to those of an engine: "
+        "max_model_len 512, max_num_seqs 1073741824; use smaller limits"
+    )
     assert hint in done.stdout
     assert "Traceback" not in done.stdout
 

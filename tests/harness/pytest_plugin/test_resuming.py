@@ -101,7 +101,7 @@ def test_the_file_of_another_run_is_refused_and_left(ended: Path, arguments: lis
     old = (ended / "r.jsonl").read_bytes()
     done = simulated(ended, *RESUME, *arguments)
     assert done.returncode == pytest.ExitCode.USAGE_ERROR, done.stdout + done.stderr
-    assert f"ERROR: --cb-resume: r.jsonl is of another run: {message}" in done.stdout + done.stderr
+    assert f"ERROR: --cb-resume: r.jsonl has the results of another run: {message}" in done.stdout + done.stderr
     assert "name another file, or leave out --cb-resume to run all tests again" in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
     assert (ended / "r.jsonl").read_bytes() == old
@@ -113,7 +113,7 @@ def test_a_suite_with_other_limits_is_another_run(ended: Path) -> None:
     suite.write_text(text.replace("    requests:", "    limits: {max_num_seqs: 2}\n    requests:"), encoding="utf-8")
     done = simulated(ended, *RESUME, "--cb-shard=1/2", ".")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
-    assert "is of another run: 4-last.yaml was changed in between" in done.stdout + done.stderr
+    assert "has the results of another run: 4-last.yaml was changed in between" in done.stdout + done.stderr
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_another_golden_table_is_another_run(passed: Path) -> None:
     table.write_text(table.read_text(encoding="utf-8") + "# read again\n", encoding="utf-8")
     done = simulated(passed, *RESUME, ".")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
-    message = "is of another run: mine.yaml was changed in between, or a golden table of its cases"
+    message = "has the results of another run: mine.yaml was changed in between, or a golden table of its cases"
     assert message in done.stdout + done.stderr
 
 
@@ -139,7 +139,7 @@ def test_another_list_of_known_failures_is_another_run(passed: Path) -> None:
     (passed / "known-failures.yaml").write_text(entry, encoding="utf-8")
     done = simulated(passed, *RESUME, ".")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
-    assert "is of another run: known-failures.yaml was changed in between" in done.stdout + done.stderr
+    assert "has the results of another run: known-failures.yaml was changed in between" in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def test_a_test_that_passes_at_last_is_flaky_and_fails_the_run(tmp_path: Path, m
     done, _ = retried(tmp_path, "--cb-retries=2", *mode, "--junitxml=r.xml")
     assert done.returncode == 1
     assert "1 passed, 1 flaky" in done.stdout, done.stdout + done.stderr
-    assert "mine.yaml::five-lines[tiny-granite-eager]: passed at attempt 2; its failure:" in done.stdout
+    assert "mine.yaml::five-lines[tiny-granite-eager]: passed at attempt 2; the first failure:" in done.stdout
     assert "the engine failed in step 1: ValueError: now and then" in done.stdout
     assert "1 flaky test: the run fails; to let it pass:  --cb-allow-flaky" in done.stdout
     results = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text(encoding="utf-8").splitlines()]

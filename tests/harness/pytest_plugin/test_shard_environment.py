@@ -38,22 +38,22 @@ def test_part(environment: dict[str, str], part: tuple[int, int]) -> None:
         ({"JOB_COMPLETION_INDEX": "1"}, "JOB_COMPLETION_INDEX is set, but JOB_COMPLETIONS is not. Kubernetes does not"),
         (
             {"JOB_COMPLETION_INDEX": "5", "JOB_COMPLETIONS": "5"},
-            "is 5, but 5 jobs (JOB_COMPLETIONS) have",
+            "is 5, but must be from 0 to 4, because JOB_COMPLETIONS is 5",
         ),
         (
             {"CI_NODE_INDEX": "0", "CI_NODE_TOTAL": "3"},
-            "(CI_NODE_TOTAL) have the indices 1 to 3",
+            "is 0, but must be from 1 to 3, because CI_NODE_TOTAL is 3",
         ),
         ({"CI_NODE_INDEX": "one", "CI_NODE_TOTAL": "3"}, "CI_NODE_INDEX must be a number, not 'one'"),
-        ({"CI_NODE_INDEX": "1", "CI_NODE_TOTAL": "0"}, "CI_NODE_INDEX is 1, but 0 jobs"),
+        ({"CI_NODE_INDEX": "1", "CI_NODE_TOTAL": "0"}, "because CI_NODE_TOTAL is 0"),
         (
             {"CI_NODE_INDEX": "1", "CI_NODE_TOTAL": "3", "SLURM_ARRAY_TASK_ID": "1"},
             "SLURM_ARRAY_TASK_ID (SLURM array) and CI_NODE_INDEX (GitLab parallel job) are both set; give the part",
         ),
-        ({**SLURM, "SLURM_ARRAY_TASK_ID": "4", "SLURM_ARRAY_TASK_COUNT": "4"}, "indices 3 to 9 in steps of 2"),
+        ({**SLURM, "SLURM_ARRAY_TASK_ID": "4", "SLURM_ARRAY_TASK_COUNT": "4"}, "must be from 3 to 9 in steps of 2"),
         (
             {**SLURM, "SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_COUNT": "3"},
-            "3 jobs up to index 9 (SLURM_ARRAY_TASK_MAX) leave indices out",
+            "its 3 jobs without gaps would end at index 7, but SLURM_ARRAY_TASK_MAX is 9",
         ),
     ],
 )

@@ -41,7 +41,7 @@ def _same_stem(loaded: LoadedSuite) -> Iterator[Problem]:
     for suffix in SUITE_SUFFIXES:
         other = loaded.path.with_suffix(suffix)
         if other != loaded.path and other.is_file():
-            what = f"this suite and {other.name} would have the same folder for golden tables and reference outputs"
+            what = f"this suite and {other.name} in the same folder would have the same files of golden tables"
             yield loaded.problem((), what, "rename one of the two files")
 
 

@@ -66,6 +66,8 @@ def part_of_this_job(environment: Mapping[str, str]) -> tuple[int, int]:
 
 def _part(scheduler: Scheduler, environment: Mapping[str, str]) -> tuple[int, int]:
     index, total = (_number(name, environment, scheduler) for name in (scheduler.index, scheduler.total))
+    if not total:
+        raise ArgumentTypeError(f"auto: {scheduler.total} must be the number of jobs, at least 1, not 0")
     first = scheduler.first
     if isinstance(first, str):
         first = _number(first, environment, scheduler)

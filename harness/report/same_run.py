@@ -5,10 +5,12 @@ This is required of the parts of a run (``--cb-shard``), and of a run that is re
 
 import json
 from collections.abc import Mapping
+from pathlib import PurePosixPath
 from typing import Any
 
 from harness.report.outcomes import shortened
 from harness.report.plan import Plan, plan_from
+from harness.suites.discovery import NOT_SUITES
 
 COMPARED = {
     "engine": "engine",
@@ -49,7 +51,8 @@ def plan_difference(one: Plan, other: Plan) -> str:
     names = sorted(one.suites.keys() | other.suites.keys())
     changed = [name for name in names if one.suites.get(name) != other.suites.get(name)]
     if changed:
-        return f"{changed[0]} was changed in between, or a golden table of its cases"
+        tables = "" if PurePosixPath(changed[0]).name in NOT_SUITES else ", or a golden table of its cases"
+        return f"{changed[0]} was changed in between{tables}"
     return "the same tests are divided into other parts (other durations, or another number of parts)"
 
 

@@ -45,7 +45,7 @@ def test_part(environment: dict[str, str], part: tuple[int, int]) -> None:
             "is 0, but must be from 1 to 3, because CI_NODE_TOTAL is 3",
         ),
         ({"CI_NODE_INDEX": "one", "CI_NODE_TOTAL": "3"}, "CI_NODE_INDEX must be a number, not 'one'"),
-        ({"CI_NODE_INDEX": "1", "CI_NODE_TOTAL": "0"}, "because CI_NODE_TOTAL is 0"),
+        ({"CI_NODE_INDEX": "1", "CI_NODE_TOTAL": "0"}, "CI_NODE_TOTAL must be the number of jobs, at least 1, not 0"),
         (
             {"CI_NODE_INDEX": "1", "CI_NODE_TOTAL": "3", "SLURM_ARRAY_TASK_ID": "1"},
             "SLURM_ARRAY_TASK_ID (SLURM array) and CI_NODE_INDEX (GitLab parallel job) are both set; give the part",

@@ -11,6 +11,7 @@ from tests.harness.mutations import (
     ends,
     logits,
     memory,
+    options,
     order,
     outputs,
     parameters,
@@ -76,6 +77,7 @@ DEFINED_IN = (
     token_budget_memory,
     token_budget_shapes,
     token_budget_states,
+    options,
     writes,
 )
 TITLES = {

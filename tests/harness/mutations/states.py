@@ -10,7 +10,7 @@ import pytest
 
 from engine.kv_cache.prefix_pool import PrefixPool
 from engine.scheduling.chunked.scheduler import ChunkedScheduler
-from engine.scheduling.continuous.scheduler import ContinuousScheduler
+from engine.scheduling.continuous.scheduler import ContinuousScheduler, ScheduledSequence
 from engine.scheduling.plan import Idle
 from tests.harness.mutations.registry import chunked_mutation, schedule_mutation
 
@@ -292,3 +292,37 @@ def forget_the_last_chunk_when_its_request_is_aborted(patch: pytest.MonkeyPatch)
         return abort(self, request)
 
     patch.setattr(ChunkedScheduler, "abort", forgetting)
+
+
+@schedule_mutation("abort-a-request-that-waits-while-all-blocks-are-reserved", "waiting 2 3, expected 3")
+def keep_an_aborted_request_in_the_queue_of_a_full_cache(patch: pytest.MonkeyPatch) -> None:
+    abort = ContinuousScheduler.abort
+
+    def keeping(self: ContinuousScheduler, request_id: str) -> bool:
+        waits = any(sequence.request_id == request_id for sequence in self._waiting)
+        return (waits and not self.pool.unreserved) or abort(self, request_id)
+
+    patch.setattr(ContinuousScheduler, "abort", keeping)
+
+
+@schedule_mutation("a-batch-of-one-runs-a-request-that-is-padded-beyond-the-context", "expected a prefill of 1")
+def let_a_batch_of_one_wait_for_room_in_the_context(patch: pytest.MonkeyPatch) -> None:
+    may_join = ContinuousScheduler._may_join
+
+    def checked(self: ContinuousScheduler, sequence: ScheduledSequence) -> bool:
+        padded = -(-sequence.prompt_length // 64) * 64
+        fits = padded + sequence.max_tokens <= self.limits.max_model_len
+        return may_join(self, sequence) and (fits or self.limits.max_num_seqs > 1)
+
+    patch.setattr(ContinuousScheduler, "_may_join", checked)
+
+
+@schedule_mutation("the-head-joins-although-a-longer-one-behind-it-could-not", "expected a prefill of 2")
+def check_the_end_of_the_queue_if_a_sequence_has_a_block_of_padding(patch: pytest.MonkeyPatch) -> None:
+    may_join = ContinuousScheduler._may_join
+
+    def last(self: ContinuousScheduler, sequence: ScheduledSequence) -> bool:
+        padded = any(running.left_padding >= 64 for running in self._running)
+        return may_join(self, self._waiting[-1] if padded else sequence)
+
+    patch.setattr(ContinuousScheduler, "_may_join", last)

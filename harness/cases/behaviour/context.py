@@ -1,7 +1,7 @@
 """The state of a running behaviour case: its client, the actions in the background, and the results so far."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from harness.drivers.client import Answer, Client, ClientError, ClientRequest, RawAnswer, StreamChunk
@@ -39,8 +39,8 @@ class CaseContext:
 
     ``make_request`` converts a request from the suite file to a request for the client, and gives it a unique name.
     ``make_chat`` renders the prompt of a conversation. ``name_of`` returns a new unique request name. ``background``
-    has the actions that still run in the background, and ``results`` the results of actions that have ended, both by
-    the action's name.
+    has the actions that still run in the background, and ``results`` the results of actions that have ended, one for
+    each of their requests, both by the action's name.
     """
 
     client: Client
@@ -48,7 +48,7 @@ class CaseContext:
     make_chat: MakeChat
     name_of: Callable[[], str]
     background: dict[str, Background] = field(default_factory=dict)
-    results: dict[str, Result] = field(default_factory=dict)
+    results: dict[str, Sequence[Result]] = field(default_factory=dict)
 
     def request(self, call: Call | StreamCall) -> ClientRequest:
         """Convert the call of an action, from the suite file, to a request for the client."""

@@ -47,14 +47,14 @@ def check_outcome(
     expect: Outcome,
     *,
     expected_answers: Sequence[ExpectedAnswer] = (),
-    others: Mapping[str, Result] = MappingProxyType({}),
+    others: Mapping[str, Sequence[Result]] = MappingProxyType({}),
     prompt_tokens: Sequence[int] = (),
 ) -> Verdict:
     """Check the ``results`` of an action, one for each of its requests, against ``expect``. Return one verdict.
 
     ``label`` names the action, for messages. ``expected_answers`` has Hugging Face's answers, in the order of the
-    engine's answers. ``others`` has the results of other actions by name. ``prompt_tokens`` has the length of each
-    request's prompt, in tokens. The last three are needed only if ``expect`` refers to them.
+    engine's answers. ``others`` has the results of other actions by name, as ``results``. ``prompt_tokens`` has the
+    length of each request's prompt, in tokens. The last three are needed only if ``expect`` refers to them.
     """
     errors = [result for result in results if isinstance(result, ClientError)]
     if errors:
@@ -139,7 +139,10 @@ def _wrong(choices: Sequence[Choice], expect: Outcome) -> list[str]:
 
 
 def _wrong_texts(
-    choices: Sequence[Choice], expect: Outcome, expected_answers: Sequence[ExpectedAnswer], others: Mapping[str, Result]
+    choices: Sequence[Choice],
+    expect: Outcome,
+    expected_answers: Sequence[ExpectedAnswer],
+    others: Mapping[str, Sequence[Result]],
 ) -> list[str]:
     seen, wrong = [choice.text for choice in choices], []
     if expect.text == "reference":
@@ -152,8 +155,10 @@ def _wrong_texts(
     return wrong
 
 
-def _texts(result: Result) -> list[str]:
-    return [choice.text for choice in result.choices] if isinstance(result, Answer) else [str(result)]
+def _texts(results: Sequence[Result]) -> list[str]:
+    """Return the texts of all answers to the requests of an action, or its error."""
+    found = [[c.text for c in result.choices] if isinstance(result, Answer) else [str(result)] for result in results]
+    return [text for texts in found for text in texts]
 
 
 def _wrong_logprobs(index: int, choice: Choice, expected: ExpectedAnswer) -> list[str]:

@@ -224,7 +224,7 @@ async def _generate(play: _Play, number: int, label: str, action: Action) -> lis
 def _checked(play: _Play, number: int, label: str, action: Action, results: list[Result]) -> Verdict:
     requests = play.requests.get(number, ())
     if action.name is not None:
-        play.context.results[action.name] = results[0]
+        play.context.results[action.name] = results
     if action.expect is None:
         fine = not isinstance(results[0], ClientError)
         return Verdict(fine, f"{label}: {'the request finished' if fine else results[0]}")

@@ -163,6 +163,15 @@ def test_a_text_is_compared_with_the_reference_and_with_an_earlier_one() -> None
     assert early == [f"action 1 (complete): the action first has not ended yet; {fix}"]
 
 
+def test_the_texts_of_a_named_generate_are_those_of_all_its_requests() -> None:
+    named = {"generate": [CALL, CALL], "name": "both"}
+    assert failed(run(ScriptedClient(), named, {"generate": [CALL, CALL], "expect": {"same_as": "both"}})) == []
+    alike = failed(run(ScriptedClient(), named, {"generate": [CALL, CALL], "expect": {"unlike": "both"}}))
+    assert alike == ["action 1 (generate): the texts are ['abc', 'abc'], and so are those of both"]
+    fewer = failed(run(ScriptedClient(), named, complete(same_as="both")))
+    assert fewer == ["action 1 (complete): the texts are ['abc'], but those of both are ['abc', 'abc']"]
+
+
 def test_an_answer_can_be_held_to_differ_from_another() -> None:
     named, ended = {"complete": CALL, "name": "first"}, {"wait": {"end_of": "first"}}
     assert failed(run(ScriptedClient(), named, ended, complete(unlike="first"))) == [

@@ -12,6 +12,8 @@ IN_PROCESS_ONLY = "the case aborts a request, and an HTTP client can only discon
 STEPS_IN_PROCESS = "the case has max_steps, and the steps of a request can't be observed over HTTP"
 MISFITS = frozenset({OVER_HTTP_ONLY, ECHO_OVER_HTTP_ONLY, IN_PROCESS_ONLY, STEPS_IN_PROCESS})
 """Reasons why a case can't run at an entry point, whichever driver is used."""
+STRUCTURE_FIELDS = frozenset({"structured_outputs", "response_format"})
+"""The fields of a request body that give the format of the answer."""
 
 
 def needs_of(case: BehaviourCase, entry_point: str) -> Iterator[str]:
@@ -38,6 +40,9 @@ def needs_of(case: BehaviourCase, entry_point: str) -> Iterator[str]:
         if any(getattr(call, "echo", False) for call in action.calls) and entry_point != "http":
             yield ECHO_OVER_HTTP_ONLY
         raw = action.http is not None or (action.check is not None and ":" not in action.check.name)
+        content = None if action.http is None else action.http.content
+        if isinstance(content, dict) and STRUCTURE_FIELDS & content.keys():
+            yield STRUCTURED_OUTPUTS
         if raw:
             yield HTTP if entry_point == "http" else OVER_HTTP_ONLY
         if action.metrics is not None:

@@ -8,6 +8,7 @@ from tests.harness.mutations import (
     admission,
     chunked,
     chunked_batch,
+    coincidences,
     ends,
     logits,
     memory,
@@ -79,6 +80,7 @@ DEFINED_IN = (
     token_budget_states,
     options,
     writes,
+    coincidences,
 )
 TITLES = {
     "Schedule and blocks": SCHEDULE_MUTATIONS,

@@ -22,6 +22,7 @@ from engine.entrypoints.server.requests import CompletionRequest
 from engine.entrypoints.server.responses import ChatDelta
 from engine.request import CompletionOutput, FinishReason, SamplingParams, TokenOutput
 from engine.sequence import SequenceState
+from engine.structured_outputs import StructuredOutputsParams
 from tests.harness.mutations.parameters import CASES
 from tests.harness.mutations.registry import Mutation, Patch, mutation
 
@@ -241,6 +242,52 @@ def tell_the_client_to_try_again_what_never_fits(patch: pytest.MonkeyPatch) -> N
         return errors.bad_request(message, *details)
 
     patch.setattr(job, "bad_request", retry)
+
+
+@http_mutation("usage-counts-tokens-without-text", "usage.completion_tokens is 17, expected 20")
+def count_the_tokens_of_sent_chunks_only(patch: pytest.MonkeyPatch) -> None:
+    chunk, closing = CompletionForm.chunk, CompletionForm.closing
+    sent: list[int] = []
+
+    def counted(self: CompletionForm, delta: CompletionOutput) -> Any:
+        sent.append(len(delta.token_ids))
+        return chunk(self, delta)
+
+    patch.setattr(CompletionForm, "chunk", counted)
+    patch.setattr(CompletionForm, "closing", lambda self, _: closing(self, self._job.usage(sum(sent))))
+
+
+@http_mutation("every-answer-of-a-stream-echoes-its-prompt", "texts is")
+def echo_a_prompt_for_its_first_answers_only(patch: pytest.MonkeyPatch) -> None:
+    opening = CompletionForm.opening
+    patch.setattr(CompletionForm, "opening", lambda self: list(opening(self))[: len(self._job.prompts)])
+
+
+@http_mutation("logprobs-of-tokens-that-cannot-come", "top_logprobs[1].logprob is")
+def send_minus_infinity(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(chat, "for_json", lambda logprob: logprob)
+
+
+@http_mutation("a-structure-with-other-options-is-another-structure", "choices[0].text is")
+def take_structures_with_other_options_for_the_same(patch: pytest.MonkeyPatch) -> None:
+    def of(params: StructuredOutputsParams) -> tuple[str, Any]:
+        return params.kind, getattr(params, params.kind)
+
+    patch.setattr(StructuredOutputsParams, "__hash__", lambda self: hash(of(self)))
+    patch.setattr(StructuredOutputsParams, "__eq__", lambda self, other: of(self) == of(other))
+
+
+@http_mutation("an-aborted-request-does-not-count-as-paused", "pauses")
+def count_what_was_aborted_as_paused(patch: pytest.MonkeyPatch) -> None:
+    ended = Metrics.ended
+
+    def keeping(self: Metrics, request_id: str, reason: FinishReason) -> None:
+        last = self._last_token.get(request_id)
+        ended(self, request_id, reason)
+        if reason is FinishReason.ABORT and last is not None:
+            self._last_token[request_id] = last
+
+    patch.setattr(Metrics, "ended", keeping)
 
 
 def as_table() -> str:

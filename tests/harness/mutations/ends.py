@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from engine.core import EngineCore
 from engine.entrypoints import async_llm, prompts
 from engine.entrypoints.prompts import Admitted
 from engine.entrypoints.validation import admit, admit_unpadded
@@ -224,3 +225,16 @@ def accept_a_prompt_that_fills_the_context(patch: pytest.MonkeyPatch) -> None:
         return admit_unpadded(prompt_length, params, max_model_len + 1)
 
     patch.setattr(prompts, "admit_unpadded", lax)
+
+
+@end_mutation("aborted-requests-say-so-with-each-scheduler", "finish reasons")
+def report_an_abort_of_a_chunked_request_as_its_end(patch: pytest.MonkeyPatch) -> None:
+    abort = EngineCore.abort
+
+    def ended(self: EngineCore, request_id: str) -> bool:
+        found = abort(self, request_id)
+        if found and isinstance(self.scheduler, ChunkedScheduler):
+            self.sequences[request_id].finish_reason = FinishReason.LENGTH
+        return found
+
+    patch.setattr(EngineCore, "abort", ended)

@@ -56,11 +56,12 @@ def shard(text: str) -> Shard:
 
 
 def cut(seconds: Sequence[float], parts: int) -> list[int]:
-    """Divide tests with the expected durations ``seconds`` into parts. Return the part of each test, counted from 1.
+    """Divide tests into ``parts`` parts of similar duration. Return, for each test, the number of its part, from 1.
 
-    A part consists of consecutive tests. The tests are placed one after the other on a time axis, which is cut into
-    equal parts. A test belongs to the part that contains the middle of the test. So the durations of two parts differ
-    by no more than the duration of the longest test.
+    ``seconds`` has the expected duration of each test. A part consists of consecutive tests. The tests are placed one
+    after the other on a time axis, which is cut into ``parts`` equal sections. A test is in the part whose section
+    contains the middle of the test. So the duration of a part differs from the average of all parts by at most the
+    duration of the longest test.
     """
     total, passed, result = sum(seconds), 0.0, []
     for each in seconds:
@@ -144,7 +145,10 @@ class Sharding:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print the durations of the tests in results files as JSON, one line for each test. Return the exit status."""
+    """Print the duration of each test in seconds, as a JSON object. Return exit status 0.
+
+    ``arguments`` are paths of results files. If several have the same test, the duration in the last one is used.
+    """
     durations: dict[str, float] = {}
     for argument in arguments:
         durations |= read_durations(Path(argument))

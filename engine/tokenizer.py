@@ -36,7 +36,7 @@ class Tokenizer:
 
     @property
     def fast(self) -> Any:
-        """Return the tokenizer of transformers, for libraries that read its vocabulary."""
+        """Return the tokenizer object of the ``transformers`` library, for other libraries that read its vocabulary."""
         return self._tokenizer
 
     @property

@@ -240,11 +240,12 @@ def _request(where: str, number: int, data: Any) -> Request:
         raise TraceError(f"{where}: {shown_path(path)}: must be an object, not {_kind(data)}")
     if "prompt" in data:
         raise TraceError(
-            f"{where}: {shown_path((*path, 'prompt'))}: is a field of suites; use prompt_len or prompt_token_ids here"
+            f"{where}: {shown_path((*path, 'prompt'))}: only suites have this field; "
+            "give prompt_len or prompt_token_ids instead"
         )
     length, tokens = data.get("prompt_len"), data.get("prompt_token_ids")
     if length is None and tokens is None:
-        raise TraceError(f"{where}: {shown_path(path)}: prompt_len or prompt_token_ids is missing")
+        raise TraceError(f"{where}: {shown_path(path)}: prompt_len or prompt_token_ids is missing; give one of them")
     if length is not None and isinstance(tokens, list) and length != len(tokens):
         raise TraceError(
             f"{where}: {shown_path(path)}: prompt_len is {length!r}, but prompt_token_ids has {len(tokens)} tokens; "

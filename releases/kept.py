@@ -28,7 +28,7 @@ OF_ANOTHER_ENGINE = ("backend ", "scheduler ")
 
 @dataclass(frozen=True)
 class CaseResult:
-    """What is kept of a case. ``why`` is the first line of its failure, "" if it passed."""
+    """The result of a case that is kept. ``why`` is the first line of the case's failure, "" if the case passed."""
 
     outcome: str
     requirements: tuple[str, ...]

@@ -113,7 +113,10 @@ def _release(kept: Kept) -> Sequence[str]:
 
 
 def _outcomes(kept: Kept, kind: str) -> str:
-    """Return the numbers of a kind, "" if no case of the kind ran."""
+    """Return how many cases of a kind passed and failed, as text; "" if no case of the kind ran.
+
+    If the release ran the suites of all kinds, the text also has the number of skipped cases.
+    """
     counts = kept.outcomes(kind)
     if not counts["passed"] + counts["failed"]:
         return ""

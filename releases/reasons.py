@@ -54,7 +54,7 @@ def read_reasons(path: Path = TABLE) -> list[Reason]:
     reasons = [Reason(**{**entry, "cases": tuple(entry["cases"])}) for entry in yaml.safe_load(path.read_text())]
     for reason in reasons:
         if not reason.cases:
-            raise ReasonsError(f"{path.name}: the reason {reason.why!r} has no cases")
+            raise ReasonsError(f"{path.name}: the reason {reason.why!r} has no cases; name some, or remove it")
     return reasons
 
 

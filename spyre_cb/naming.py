@@ -1,4 +1,4 @@
-"""Determine which suites a pytest session has, from its command line and from the ini setting ``cb_suites``."""
+"""Determine which suites a pytest session collects, from its command line and from the ini setting ``cb_suites``."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -28,7 +28,11 @@ class Named:
     configured: tuple[str, ...]
 
     def is_ours(self, file: Path) -> bool:
-        """Return whether a file that pytest finds during collection is a suite of this session."""
+        """Return whether the session collects tests from ``file``, a path that pytest has found.
+
+        The file must have the suffix of suites. In addition, it must be named on the command line or be below one of
+        ``configured``; a file below one of ``folders`` must also have the content of a suite.
+        """
         if file.suffix not in SUITE_SUFFIXES:
             return False
         if str(file) in self.files:
@@ -38,7 +42,7 @@ class Named:
         return _is_below(file, self.folders) and looks_like_suite(file)
 
     def covers(self, file: Path) -> bool:
-        """Return whether a file with this path would be a suite of this session if its content were that of a suite."""
+        """Return whether the file is below a folder of the session, so that it is collected if it is a suite."""
         return _is_below(file, self.configured + self.folders)
 
 

@@ -115,9 +115,9 @@ class EngineThread:
         return self._queue_call(partial(self._reset, limits))
 
     def tighten(self, limits: ResolvedLimits) -> Future[ResolvedLimits]:
-        """Call EngineCore.restart, if no request is unfinished and no block is held.
+        """Set the limits between two steps, with EngineCore.restart. The Future has the limits in effect.
 
-        Otherwise the Future raises EngineBusyError.
+        The Future raises EngineBusyError if a request is unfinished, a block is held, or another step has to run.
         """
         return self._queue_call(partial(self._tighten, limits))
 

@@ -122,7 +122,11 @@ class SharedPool:
             self._free.move_to_end(block, last=False)
 
     def check_integrity(self) -> None:
-        """Raise AssertionError unless blocks, their requests and content keys are consistent."""
+        """Raise AssertionError if the attributes of the pool contradict each other.
+
+        Each block must be either free or held by the requests that are counted as its holders. No request may hold a
+        block twice. ``_key_of`` and ``_blocks_of`` must have the same pairs of block and content key.
+        """
         counted = Counter(chain.from_iterable(self._held.values()))
         if counted != self._holders:
             raise AssertionError(
@@ -140,7 +144,8 @@ class SharedPool:
         found = [(block, key) for key, blocks in self._blocks_of.items() for block in blocks]
         if sorted(found) != sorted(self._key_of.items()):
             raise AssertionError(
-                "_key_of and _blocks_of of the pool must have the same pairs of block and content key, but they differ"
+                f"_key_of and _blocks_of must have the same pairs (block, content key), but only one of them has "
+                f"{sorted(set(found) ^ set(self._key_of.items())) or 'a pair twice'}"
             )
 
     def _forget(self, block: int) -> None:

@@ -41,10 +41,11 @@ class Span(NamedTuple):
 
 
 def without_padding(inputs: ModelInputs) -> ModelInputs:
-    """Return the inputs of a prefill without padding and mask, for the operation of this file.
+    """Return the inputs of a prefill without padding and mask, for the attention operation NAME.
 
-    Other inputs are returned unchanged. The prompt begins at the first position that its last token may attend to, and
-    ends at the position to sample from. Without padding the mask is causal, so it is not needed.
+    Inputs without a mask, such as those of a decode, are returned unchanged. The prompt begins at the first position
+    that its last token may attend to, and ends at the position to sample from. Without padding the mask is causal, so
+    it is not needed.
     """
     if inputs.mask is None:
         return inputs
@@ -62,11 +63,10 @@ def without_padding(inputs: ModelInputs) -> ModelInputs:
 
 
 def attention_arguments(inputs: ModelInputs, cache: Tensor) -> dict[str, Any]:
-    """Return the keyword arguments of a model's forward for the operation of this file.
+    """Return the keyword arguments that the attention operation NAME needs, to pass to the forward of the model.
 
-    ``cache`` has the keys of one layer.
-
-    Raises IndexError for a block outside the KV cache: the loops of kernels.py do not check bounds.
+    ``cache`` is the KV cache of the keys of any one layer; only its shape and its layout are read. Raises IndexError if
+    a block table has a block outside the KV cache, because the loops of kernels.py do not check bounds.
     """
     if inputs.block_table is None:
         return {"slot_mapping": inputs.slot_mapping}

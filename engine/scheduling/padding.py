@@ -27,7 +27,10 @@ def padding_blocks(tkv: int, tokens: int) -> int:
 
 
 def blocks_used(tkv: int, tokens: int) -> int:
-    """Return the number of blocks that a sequence of ``tokens`` tokens holds at ``tkv``."""
+    """Return how many blocks a sequence of ``tokens`` tokens holds if the tkv of its batch is ``tkv``.
+
+    Blocks that would contain only left padding are not held.
+    """
     return blocks_for(tkv) - padding_blocks(tkv, tokens)
 
 

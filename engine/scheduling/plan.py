@@ -192,8 +192,9 @@ _KINDS: Mapping[type[StepPlan], str] = {
 class ChunkedState(NamedTuple):
     """The part of a SchedulerState that only the chunked scheduler has.
 
-    ``paused`` lists paused requests in the order in which decodes will select them. ``usable_hit_blocks`` has a pair
-    (request id, number of blocks) for each request whose prefill skipped blocks found in the prefix cache.
+    ``paused`` lists the paused requests in the order in which decodes will select them. ``usable_hit_blocks`` has a
+    pair (request id, number of blocks) for each request whose prefill found blocks in the prefix cache and did not
+    compute them again.
     """
 
     paused: tuple[str, ...]
@@ -214,10 +215,10 @@ class TokenBudgetState(NamedTuple):
 class SchedulerState(NamedTuple):
     """The observable state of a scheduler between two steps.
 
-    With the continuous and the chunked scheduler, ``waiting`` is in the order of arrival and ``running`` newest first,
-    except that the chunked scheduler moves resumed requests, and a prefill that has to wait, to the end. With the
-    token-budget scheduler, ``waiting`` is in the order of admission and ``running`` in the order of joining; ``tkv``
-    and ``n_reserved_blocks`` are 0.
+    Continuous scheduler: ``waiting`` is in the order of arrival, and ``running`` begins with the request that joined
+    last. Chunked scheduler: the same, except that resumed requests, and a prefill whose next chunk has to wait, are
+    moved to the end of ``running``. Token-budget scheduler: ``waiting`` is in the order in which requests will be
+    admitted, and ``running`` begins with the request that joined first; ``tkv`` and ``n_reserved_blocks`` are 0.
 
     The numbers of blocks are sums over all sequences that hold blocks. The continuous scheduler counts the sequences
     that ended in the last step, too. With the chunked and the token-budget scheduler, a shared block counts once. With

@@ -48,7 +48,8 @@ def _as_alone(
 ) -> list[Verdict]:
     """Check that greedy and seeded requests get the same tokens when they run alone, without other requests.
 
-    Other requests of the case only fill the batch, because their tokens differ from run to run.
+    Return a verdict for each of these requests. The other requests of the case are not checked, because their tokens
+    differ from run to run.
     """
     within = DEFAULT_BOUNDS[precision_of(configuration.backend, model_of_run(configuration.model))].abs_tol
     verdicts = []

@@ -76,7 +76,8 @@ def _read(files: Sequence[Path]) -> tuple[list[Recorded], list[Missing]]:
                 raise
             empty.append(Missing(str(error), None))
     if not runs:
-        raise ResultsError("all of these files are empty: no run could write anything")
+        names = ", ".join(map(str, files))
+        raise ResultsError(f"all of these files are empty: {names}; run the tests again to get results")
     return runs, empty
 
 

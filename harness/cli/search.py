@@ -73,7 +73,10 @@ def add_to(subparsers: Subparsers) -> None:
 
 
 def run(arguments: Namespace) -> int:
-    """Run the workloads. Return exit status 1 if one of them fails, else 0."""
+    """Run the workloads. Return exit status 1 if one of them fails, else 0.
+
+    Raises CommandError if an option is wrong, if the driver can't be used, or if hypothesis is not installed.
+    """
     if find_spec("hypothesis") is None:
         raise CommandError("search needs the package hypothesis: pip install hypothesis")
     if not arguments.workloads and not arguments.model_laws:
@@ -113,7 +116,7 @@ def _refuse_unwritable(folder: Path) -> None:
 
 
 def _survey(driver: Driver, budget: int, seed: int, scheduler: str, folder: Path) -> bool:
-    """Run ``budget`` workloads with one driver, also after a failure. Return whether there are any failures.
+    """Run ``budget`` workloads with one driver, without stopping at a failure. Return whether any workload failed.
 
     For each kind of failure, print how often it occurred and the smallest workload that fails in this way, and write
     this workload as a suite to ``folder``.

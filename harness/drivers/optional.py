@@ -125,10 +125,10 @@ class SharedServer(Protocol):
     """A server whose limits and options can be changed while it runs."""
 
     def client(self, limits: SchedulingLimits, options: "ServerOptions") -> "Client":
-        """Give the server the limits and options of a case, check that it is like a new server, and return a client.
+        """Set the limits and options of a case, check that the server is like a new one, and return a client.
 
-        Raises DirtyServerError (server_pool.py) if the server shows traces of earlier cases or does not answer, and
-        UnavailableError if it can't have these limits.
+        Raises DirtyServerError (server_pool.py) if the server has limits or metrics that a new server would not have,
+        or does not answer, and UnavailableError if the server can't have these limits.
         """
 
     def end(self) -> None:
@@ -148,9 +148,10 @@ class Serves(Protocol):
         """
 
     def share(self, setup: EngineSetup) -> SharedServer | None:
-        """Start a server whose limits and options can be changed between cases.
+        """Start a server whose limits and options can be changed between cases, and return it.
 
-        Return None if the driver has no such server. Raises UnavailableError if the server does not start.
+        Return None, and start nothing, if the driver has no such server. Raises UnavailableError if the server does not
+        start.
         """
 
 

@@ -44,7 +44,7 @@ class ServerNeed:
 
     @property
     def key(self) -> Hashable:
-        """Return a key that is the same for tests that can share a server."""
+        """Return a key that is equal for tests that can use the same server, one after the other."""
         return (self.setup, self.limits, self.options) if self.alone else self.setup
 
 

@@ -46,7 +46,7 @@ class SharedReferenceServer:
         self._token = token
 
     def client(self, limits: SchedulingLimits, options: ServerOptions) -> Client:
-        """Give the server the limits and options of a case, check that it is like a new server, and return a client.
+        """Set the limits and options of a case, check that the server is like a new one, and return a client.
 
         Raises UnavailableError if the server can't have these limits, and DirtyServerError if its limits or metrics are
         not those of a new server, or if it does not answer.

@@ -162,7 +162,7 @@ class CaseItem(pytest.Item):
             # Without -n, ``_refuse_simulation`` in session.py has ended the run before any test.
             raise CaseError(
                 f"--cb-require-hardware: this test would run on {self.backend_label}, "
-                "because torch_sendnn is not installed"
+                "because torch_sendnn is not installed: install it, or leave out --cb-require-hardware"
             )
         verdicts = self._verdicts()
         record = self._header() | {"verdicts": as_data(verdicts)}

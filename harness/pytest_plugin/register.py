@@ -84,7 +84,7 @@ def _earlier_run(config: pytest.Config) -> EarlierRun | None:
     if not option.cb_resume:
         return None
     if option.cb_results is None:
-        raise pytest.UsageError("--cb-resume needs --cb-results FILE: it continues the run of that file")
+        raise pytest.UsageError("--cb-resume needs --cb-results FILE, the results file of the run to continue")
     for name, given in (("--collect-only", option.collectonly), ("--cb-bless", option.cb_bless)):
         if given:
             raise pytest.UsageError(f"--cb-resume can't be combined with {name}: leave out one of them")

@@ -198,7 +198,7 @@ def _refuse_simulation(items: list[pytest.Item]) -> None:
     if simulated:
         raise pytest.UsageError(
             f"--cb-require-hardware: {plural(len(simulated), 'test')} would run on {simulated[0].backend_label}, "
-            "because torch_sendnn is not installed"
+            "because torch_sendnn is not installed: install it, or leave out --cb-require-hardware"
         )
 
 

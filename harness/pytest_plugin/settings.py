@@ -92,7 +92,7 @@ def driver_from_options(option: Namespace) -> Driver:
             if given and name != OVER_HTTP:
                 raise pytest.UsageError(f"{other} is only allowed with --cb-driver {OVER_HTTP}")
             if given:
-                raise pytest.UsageError(f"{other} cannot be combined with --cb-simulate")
+                raise pytest.UsageError(f"{other} cannot be combined with --cb-simulate: a server runs a model")
     if name == OVER_HTTP and option.cb_simulate:
         raise pytest.UsageError(f"--cb-driver {name} cannot be combined with --cb-simulate: a server runs a model")
     try:

@@ -59,9 +59,9 @@ def _processors(request: RequestSpec, vocabulary: Vocabulary) -> Processors:
 def _tokens_of_bad_words(words: Sequence[str], vocabulary: Vocabulary) -> Iterator[tuple[int, ...]]:
     """Yield the token sequences that ``bad_words`` forbids.
 
-    This is vLLM's rule (``SamplingParams.update_from_tokenizer``): for each word, the tokens of the word at the start
-    of a text are forbidden. The tokens of the word after a space are forbidden as well if their number is the same and
-    the first token differs.
+    This is vLLM's rule (``SamplingParams.update_from_tokenizer``). For each word, the tokens of the word without a
+    leading space are forbidden as a sequence. The tokens of the word with a leading space are forbidden too, if this
+    sequence has the same length and another first token.
     """
     for word in words:
         first = vocabulary.encode_plain(word.lstrip())
@@ -123,9 +123,9 @@ def end_of(token_ids: Sequence[int], request: RequestSpec, vocabulary: Vocabular
 
 
 def _stops_at(request: RequestSpec, count: int) -> tuple[str, ...]:
-    """Return the stop strings that end the request if its token number ``count`` completes them.
+    """Return the stop strings that end the request if its token number ``count`` (from 1) completes them.
 
-    Like the end-of-sequence token, they end it only after ``min_tokens`` other tokens.
+    These are all stop strings if ``count`` is above ``min_tokens``, else none.
     """
     return request.stop if count > request.min_tokens else ()
 
@@ -135,7 +135,7 @@ def _ending(request: RequestSpec, vocabulary: Vocabulary) -> set[int]:
 
 
 def _shown(request: RequestSpec, vocabulary: Vocabulary) -> Callable[[tuple[int, ...]], str]:
-    """Return the function that converts token ids to the request's text, with special tokens or without them."""
+    """Return the function that converts token ids to text, without special tokens if ``skip_special_tokens`` is set."""
     return vocabulary.visible if request.skip_special_tokens else vocabulary.decode
 
 

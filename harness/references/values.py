@@ -83,8 +83,8 @@ class Wanted:
 def widened(wanted: Sequence[Wanted]) -> tuple[Wanted, ...]:
     """Return the entries with ``max_tokens`` and ``top`` raised to the largest values among entries with the same key.
 
-    Entries have the same ``Wanted.key`` if they have the same prompt and the same parameters. One reference is then
-    enough for all of them, because the shorter continuations are beginnings of the longest one.
+    Entries have the same ``Wanted.key`` if they are the same except for ``max_tokens`` and, without a constraint,
+    ``top``. One reference is enough for all of them, because the shorter continuations are beginnings of the longest.
     """
     longest: dict[str, int] = {}
     widest: dict[str, int] = {}
@@ -129,7 +129,7 @@ class Reference:
         return tuple(token.token_id for token in self.tokens)
 
     def upto(self, count: int) -> "Reference":
-        """Return a reference with the first ``count`` tokens only."""
+        """Return a reference with the first ``count`` tokens, this reference if it has no more than that."""
         return self if count >= len(self.tokens) else Reference(self.tokens[:count])
 
     def answers(self, wanted: Wanted) -> bool:

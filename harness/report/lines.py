@@ -165,8 +165,8 @@ class HeaderLine(Line):
         if self.shard and self.shard.part > parts:
             raise ValueError(f"`shard.part` must be from 1 to `shard.of` ({parts}), but is {self.shard.part}")
         if self.plan is not None and len(self.plan) != parts:
-            of = f"{plural(parts, 'part')} ({'`shard.of`' if self.shard else 'a run without `shard`'})"
-            raise ValueError(f"`plan` must have the tests of {of}, but has {plural(len(self.plan), 'part')}")
+            of = f"{plural(parts, 'item')} ({'`shard.of`' if self.shard else 'a run without `shard`'})"
+            raise ValueError(f"`plan` must have one item for each part of the run, so {of}, but has {len(self.plan)}")
         return self
 
 

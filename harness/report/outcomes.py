@@ -29,7 +29,7 @@ class HasStatus(Protocol):
 
 
 def count(views: Iterable[HasStatus], status: str) -> int:
-    """Return how many of ``views`` have the outcome ``status``."""
+    """Return how many of ``views``, of which each is one test, have the outcome ``status``."""
     return sum(view.status == status for view in views)
 
 

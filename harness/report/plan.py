@@ -26,7 +26,11 @@ class Plan:
 
     @property
     def digest(self) -> str:
-        """Return a string that is equal for plans with the same suites, and the same tests in any order."""
+        """Return a SHA-256, as hex, by which plans are compared.
+
+        It is equal for two plans only if they have the same ``suites``, and if each part has the same tests. The order
+        of the tests in a part does not matter.
+        """
         data = [[sorted(part) for part in self.parts], sorted(self.suites.items())]
         return hashlib.sha256(json.dumps(data).encode()).hexdigest()
 
@@ -36,7 +40,10 @@ class Plan:
         return tuple(test for part in self.parts for test in part)
 
     def as_data(self) -> dict[str, Any]:
-        """Return the plan as fields of a header. The tests of a part are grouped by file, so that names are shorter."""
+        """Return the plan as the fields ``plan`` and ``suites`` of the header of a results file.
+
+        The tests of each part are grouped by suite file, so that the name of a file is written only once.
+        """
         return {"plan": [_by_file(part) for part in self.parts], "suites": dict(self.suites)}
 
 
@@ -58,7 +65,7 @@ class Missing:
 
 
 def plan_from(header: Mapping[str, Any]) -> Plan | None:
-    """Return the plan in a header, None if the run ended before its tests were collected."""
+    """Return the plan in the header of a results file, None if the run ended before its tests were collected."""
     if header.get("plan") is None:
         return None
     parts = tuple(

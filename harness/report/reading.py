@@ -108,7 +108,9 @@ def read_run(path: Path) -> Recorded:
     records = [_record(path, number, line, number == numbered[-1][0]) for number, line in numbered]
     whole = [record for record in records if record is not None]
     if not whole or "header" not in whole[0]:
-        raise ResultsError(f"{path}: this is not a results file (pytest --cb-results FILE): the header is missing")
+        raise ResultsError(
+            f"{path}: this is not a results file, as written by pytest --cb-results FILE: the header is missing"
+        )
     if type(version := whole[0]["header"]) is not int or version != FORMAT:
         again = f"{whole[0].get('command', 'pytest')} --cb-results FILE"
         what = f"this file has results format {version!r}, but format {FORMAT} is needed; to create it again:  {again}"
@@ -145,7 +147,7 @@ def _record(path: Path, number: int, line: str, last: bool) -> Record | None:
         what = "this line is not JSON. Is this a results file, written with --cb-results FILE?"
         raise ResultsError(f"{path}:{number}: {what}") from None
     if not isinstance(record, dict):
-        raise ResultsError(f"{path}:{number}: this line is not the result of a test")
+        raise ResultsError(f"{path}:{number}: this line is JSON, but not an object, so it is not the result of a test")
     return record
 
 

@@ -1,4 +1,4 @@
-"""Decide whether a merged run passes, and write a results file with all its results."""
+"""Decide whether a run passes, and write its results file. The run may be merged from several runs (merging.py)."""
 
 import json
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ MAX_SHOWN = 20
 
 
 def verdict(run: Recorded) -> str:
-    """Return a phrase that says why a run fails, "" if the run passes.
+    """Return a sentence that says why a run fails, "" if the run passes.
 
     Flaky tests count as failures unless the run had the option ``--cb-allow-flaky``.
     """
@@ -27,7 +27,7 @@ def verdict(run: Recorded) -> str:
 
 
 def shown_tests(tests: Sequence[str]) -> str:
-    """Return the names of the first tests, each on an indented line, to append to a sentence."""
+    """Return the names of the first MAX_SHOWN tests, each on an indented line, to append to a sentence."""
     more = [f"and {len(tests) - MAX_SHOWN} more"] if len(tests) > MAX_SHOWN else []
     return "".join(f"\n  {line}" for line in (*tests[:MAX_SHOWN], *more))
 

@@ -63,7 +63,7 @@ class Bars(Protocol):
     """
 
     def after(self, row: StepRow, count: int) -> Stretch:
-        """Return the stretch of ``count`` steps that begins with the step of ``row``.
+        """Return a stretch of the time-line, for ``count`` consecutive steps of which the step of ``row`` is the first.
 
         ``count`` is above 1 only if the steps after that of ``row`` are plain decodes (see ``StepRow``).
         """

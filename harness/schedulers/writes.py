@@ -49,7 +49,7 @@ class _Written:
     content: dict[int, TokenIds] = field(default_factory=dict)
 
     def see(self, step: StepRow) -> Iterator[Broken]:
-        """Yield the violations in the next row of the step table."""
+        """Process the next row of the step table. Yield a violation for each write that is not allowed."""
         self._forget(step.preempted or ())
         for write in step.writes or ():
             self._hold(write)

@@ -20,7 +20,7 @@ SCHEDULER_MARKERS = frozenset(each.marker for each in FORMATS.values())
 
 
 class TooManyTestsError(ValueError):
-    """A suite expands to more tests than ``max_tests`` allows."""
+    """A suite has more tests, which are its cases times its parameter values, than ``max_tests`` allows."""
 
 
 @dataclass(frozen=True)

@@ -152,7 +152,7 @@ def _no_suite(file: Path, source: Source) -> Problem | None:
 
 @dataclass(frozen=True)
 class _Finding:
-    """A mistake in the value at ``path`` or, with ``of_key``, in the key of that value."""
+    """A mistake in a suite file. It is in the value at ``path`` or, if ``of_key`` is True, in the key of that value."""
 
     path: YamlPath
     what: str

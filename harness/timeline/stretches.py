@@ -55,7 +55,10 @@ def _without_gaps(steps: Iterable[StepRow]) -> Iterator[tuple[StepRow, int]]:
 
 
 def _goes_on(before: Stretch, after: Stretch) -> bool:
-    """Return whether two consecutive stretches can be merged."""
+    """Return whether two consecutive stretches can be drawn as one.
+
+    Both must be decodes of the same requests in which no request ends, and the second must go on where the first ends.
+    """
     one, other = before.row, after.row
     return (
         one.kind == other.kind == "decode"

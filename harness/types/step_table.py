@@ -22,7 +22,8 @@ class StepRow(NamedTuple):
 
     Requests are named by their position in the case, from 0. ``waiting`` is in order of arrival, ``running`` newest
     first. ``outputs`` are the requests that got a token in this step, and ``finished`` those for which it was the last
-    token. ``reserved`` and ``used`` are numbers of blocks, None if the driver can't observe them.
+    token. ``used`` is the number of blocks that requests hold, and ``reserved`` the number of blocks that are reserved
+    for requests. Both are None if the driver can't observe them.
 
     Columns that a scheduler does not have are None. ``paused`` and ``hits`` are columns of the chunked scheduler.
     ``paused`` is in the order in which requests are resumed. ``hits`` holds (request, number of prefix blocks found in
@@ -33,9 +34,10 @@ class StepRow(NamedTuple):
     step and for which tokens were found. ``scheduled`` holds (request, tokens computed in the step) in scheduling
     order. ``preempted`` are the requests that were preempted in the step, in the order of preemption.
 
-    ``kind`` says what the step did: prefill, decode, mixed, idle, or start for step 0. Expected tables leave it empty.
-    ``block_tables`` is in the order of ``tabled``, and empty if the driver can't observe block ids. ``writes`` is in
-    the order in which the step computes its requests, None if the driver can't observe them.
+    ``kind`` says what the step did: prefill, decode, mixed, idle, or start for step 0. It is "" in golden tables, which
+    have no such column. ``block_tables`` has the block table of each request in ``tabled``, in the same order. It is
+    empty if the driver can't observe block ids. ``writes`` is in the order in which the step computes its requests,
+    None if the driver can't observe writes.
 
     A row may be omitted from a table if it is a plain decode: compared with the row before, the same requests run, each
     of them gets one token (so tkv grows by one), and no request joins, ends or takes a block.
@@ -59,13 +61,13 @@ class StepRow(NamedTuple):
 
     @property
     def tkv_or_0(self) -> int:
-        """Return tkv, 0 for schedulers that have none."""
+        """Return tkv, 0 for a scheduler without tkv."""
         return self.tkv or 0
 
     @property
     def tabled(self) -> tuple[int, ...]:
-        """Return the requests to which the entries of ``block_tables`` belong.
+        """Return the requests whose block tables are in ``block_tables``, in the same order.
 
-        These are the scheduled requests if ``scheduled`` is known, else the requests that got a token.
+        These are the requests in ``scheduled`` or, if ``scheduled`` is None, those in ``outputs``.
         """
         return self.outputs if self.scheduled is None else tuple(request for request, _ in self.scheduled)

@@ -18,10 +18,11 @@ MAPPINGS = ("model_type", "dict_type")
 
 
 def must_be(error: Mapping[str, Any], mapping: str) -> str:
-    """Return what the value of an error must be, such as ``must be a whole number``.
+    """Return, for an error of pydantic, what the value must be, such as ``must be a whole number``.
 
     ``error`` is an element of ``ValidationError.errors()``. ``mapping`` is the name of a mapping in the file's format,
-    ``a mapping`` in YAML and ``an object`` in JSON. Errors that are not about a type have pydantic's words.
+    ``a mapping`` in YAML and ``an object`` in JSON. For an error that is not about a type, return pydantic's message,
+    with ``must`` instead of ``should``.
     """
     kind = error["type"]
     if kind in MAPPINGS:

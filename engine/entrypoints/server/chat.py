@@ -25,9 +25,10 @@ from engine.tokenizer import ChatTemplateError
 
 
 async def begin(service: Service, body: ChatRequest) -> Job:
-    """Check a request and queue it.
+    """Check a chat request and queue it. Return its Job, which the response is made from.
 
-    Raises ApiError if the chat template rejects the messages, and the errors of ``chat_params`` and ``start``.
+    Raises ApiError if the chat template rejects the messages, and any error that ``chat_params`` (for the parameters)
+    or ``start`` (for the prompt) raises.
     """
     params = chat_params(body)
     try:

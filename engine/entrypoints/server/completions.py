@@ -13,7 +13,10 @@ from engine.tokenizer import Tokenizer
 
 
 async def begin(service: Service, body: CompletionRequest) -> Job:
-    """Check a request and queue it. Raises the errors of ``completion_params`` and ``start``."""
+    """Check a completion request and queue it. Return its Job, which the response is made from.
+
+    Raises any error that ``completion_params`` (for the parameters) or ``start`` (for the prompts) raises.
+    """
     params = completion_params(body)
     prompts = [await service.llm.encode(prompt) if isinstance(prompt, str) else prompt for prompt in _each(body.prompt)]
     return await start(service, "cmpl", prompts, params, Fields("prompt"))

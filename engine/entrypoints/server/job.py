@@ -59,7 +59,7 @@ class Fields:
     max_tokens: str = "max_tokens"
 
     def wrong(self, refusal: RequestRefusedError) -> str:
-        """Return the name of the field of the body that ``refusal`` is about."""
+        """Return the field of the request's body that ``refusal`` is about, for the ``param`` of the error response."""
         return {None: self.prompt, "max_tokens": self.max_tokens}.get(refusal.field, refusal.field or self.prompt)
 
 

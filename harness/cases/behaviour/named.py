@@ -124,7 +124,7 @@ async def reset_connection(context: CaseContext, max_tokens: int = 400) -> str:
 async def slow_reader(context: CaseContext, max_tokens: int = 300, seconds: float = 1.0) -> str:
     """Check that the engine finishes a request although the client does not read the streamed answer.
 
-    When the client reads the answer afterwards, no output may be missing.
+    The client begins to read after ``seconds`` seconds, when the engine is idle. No part of the answer may be missing.
     """
     reader, writer = await _connected(context)
     writer.write(_streaming(max_tokens))
@@ -135,14 +135,16 @@ async def slow_reader(context: CaseContext, max_tokens: int = 300, seconds: floa
     writer.close()
     events = [line.removeprefix("data: ").strip() for line in received.splitlines() if line.startswith("data: ")]
     if events[-1:] != ["[DONE]"]:
-        raise CheckFailedError(f"a stream that the client read late ends without [DONE]: …{received[-200:]!r}")
+        raise CheckFailedError(
+            f"a stream that the client read only after the engine was idle ends without [DONE]: …{received[-200:]!r}"
+        )
     choices = [choice for event in events[:-1] for choice in json.loads(event)["choices"]]
     text = "".join(choice["text"] for choice in choices)
     whole = await context.client.complete(ClientRequest(context.name_of(), RequestSpec(0, (40, 41, 42), max_tokens)))
     if text != whole.choices[0].text:
         raise CheckFailedError(
-            f"a stream that the client read late has the text {text!r}, but the same request without streaming got "
-            f"{whole.choices[0].text!r}"
+            f"a stream that the client read only after the engine was idle has the text {text!r}, but the same "
+            f"request without streaming got {whole.choices[0].text!r}"
         )
     return "the engine finished before the client read anything, and the client got the complete text"
 

@@ -249,7 +249,7 @@ async def _ended(play: _Play, name: str) -> list[Verdict]:
 
 
 async def _left_idle(client: Client) -> Verdict:
-    """Wait until the engine is idle, and return a verdict. After a timeout the verdict is a failure.
+    """Wait until the engine is idle. The verdict is a pass if the engine becomes idle, and a failure after a timeout.
 
     It is necessary to wait because the engine frees the blocks of a disconnected client only in the next step.
     """

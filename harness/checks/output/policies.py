@@ -67,7 +67,7 @@ class ResolvedPolicy:
 
 
 def default_policy(precision: str, capabilities: Collection[str]) -> str:
-    """Return the name of the policy to use if neither the case nor the command line names one."""
+    """Return the name of the policy to use if neither suite, case nor command line name one."""
     if precision == "float32":
         return "exact"
     return "golden" if GOLDEN_TOKENS in capabilities else "divergence"

@@ -145,7 +145,10 @@ def become_server(argv: Sequence[str]) -> NoReturn:
 
 
 class SimulationDriver:
-    """The driver of the reference engine's scheduler without a model. It has steps and blocks, but no tokens."""
+    """The driver ``simulation``: runs the reference engine's scheduler without a model.
+
+    Steps and numbers of blocks can be observed, but no tokens are generated.
+    """
 
     name = "simulation"
     capabilities = frozenset({STEP_TRACE, BLOCK_ACCOUNTING, PAUSING})

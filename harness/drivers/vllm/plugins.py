@@ -122,7 +122,7 @@ class Plugin:
 
     @property
     def installed(self) -> str | None:
-        """Return the installed version, None if the plugin is not installed."""
+        """Return the installed version of the plugin's package, None if the plugin is not installed."""
         if not find_spec(self.module):
             return None
         return next(filter(None, map(version_of, (self.package, *self.also_as))), None)
@@ -140,7 +140,7 @@ class Plugin:
 
     @property
     def able(self) -> frozenset[str]:
-        """Return the capabilities of the installed release, those of the newest release if none is installed."""
+        """Return the capabilities of the installed release, all ``capabilities`` if the plugin is not installed."""
         return self.capabilities - {name for name, first in self.since.items() if self._is_before(first)}
 
     def _is_before(self, first: tuple[int, ...]) -> bool:
@@ -149,11 +149,14 @@ class Plugin:
 
     @property
     def injects(self) -> bool:
-        """Return whether the installed release has the logits processor for golden tokens."""
+        """Return whether the installed release of the plugin has the logits processor that replaces sampled tokens.
+
+        The logits processor makes an engine generate the golden tokens, which a request gives.
+        """
         return GOLDEN_TOKENS in self.able
 
     def injectors(self) -> list[type]:
-        """Return the logits processors with which to start an engine: the one for golden tokens, if there is one."""
+        """Return the logits processors to start an engine with: the one for golden tokens, [] without ``injects``."""
         module, _, name = self.injector.partition(":")
         return [getattr(import_module(module), name)] if self.injects else []
 

@@ -1,6 +1,7 @@
-"""The adapter for vLLM's own scheduler.
+"""The adapter for vLLM without a plugin, with vLLM's own scheduler. ``spyre_inference.py`` is based on it.
 
-It reads the state of an engine, and sets limits between cases. It uses attributes of vLLM's EngineCore. The scheduled
+It reads the state of an engine after each step. Before a case, it sets the case's limits (``max_model_len``,
+``max_num_seqs`` and the number of blocks) and scheduler options. It uses attributes of vLLM's EngineCore. The scheduled
 requests of a step are read from the step's SchedulerOutput, queues from the scheduler, and blocks from the
 KVCacheManager. The core runs each step to its end before it schedules the next one.
 """
@@ -48,7 +49,7 @@ No version between 0.27 and 0.32 was checked.
 
 
 def observe(core: Any) -> Seen:
-    """Return the observable state. This scheduler has neither reservations nor tkv."""
+    """Return the observable state between two steps. Reserved blocks and tkv are None: this scheduler has neither."""
     scheduler = core.scheduler
     return Seen(
         None,
@@ -91,7 +92,7 @@ def _preempted(scheduler: Any, preempted: Any) -> tuple[str, ...]:
 
 
 def rules_of(version: str | None) -> TokenBudgetRules:
-    """Return the scheduling rules that a version of vLLM follows."""
+    """Return which of the two sets of scheduling rules a version of vLLM follows (the option ``rules`` of a case)."""
     return "0.32" if release(version) >= RULES_OF_0_32_FROM else "0.27"
 
 
@@ -116,7 +117,7 @@ def other_rules(setup: EngineSetup) -> str | None:
 
 
 def options_of(setup: EngineSetup) -> TokenBudgetSetup:
-    """Return the scheduler options of a setup. If it has none, return the defaults."""
+    """Return the options of vLLM's own scheduler in ``setup``, the defaults if it has none of this scheduler."""
     return setup.options if isinstance(setup.options, TokenBudgetSetup) else TokenBudgetSetup()
 
 
@@ -145,7 +146,7 @@ def engine_arguments(setup: EngineSetup) -> dict[str, Any]:
 
 
 def common_arguments(setup: EngineSetup) -> dict[str, Any]:
-    """Return the arguments that are the same for an engine in this process and for a server."""
+    """Return the engine arguments of vLLM that an engine in this process and a server have in common."""
     return {
         **scheduling_arguments(setup),
         "dtype": "float32",
@@ -155,7 +156,7 @@ def common_arguments(setup: EngineSetup) -> dict[str, Any]:
 
 
 def scheduling_arguments(setup: EngineSetup) -> dict[str, Any]:
-    """Return the arguments of vLLM with the scheduler's options.
+    """Return the engine arguments of vLLM that set the scheduler's options.
 
     vLLM requires that ``max_num_batched_tokens`` is at least ``max_num_seqs`` and, without chunked prefill, at least
     ``max_model_len``. If the setup has a smaller value, the engine is started with the smallest value that vLLM
@@ -190,7 +191,7 @@ def server_command(model: str, setup: EngineSetup) -> list[str]:
 
 
 def command_of_server(model: str, arguments: Mapping[str, Any]) -> list[str]:
-    """Return the command that starts vLLM's server with these engine arguments."""
+    """Return the command that starts vLLM's server. ``arguments`` are engine arguments, such as ``block_size``."""
     flags = [flag for name, value in arguments.items() for flag in _flag(name, value)]
     return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", model, *flags]
 

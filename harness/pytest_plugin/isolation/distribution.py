@@ -21,7 +21,10 @@ _FILE = "groups.json"
 
 
 class GroupScheduling(LoadScopeScheduling):
-    """An xdist scheduler that assigns groups of tests to workers. ``file`` is JSON with the group of each test."""
+    """An xdist scheduler that runs all tests of a group in the same worker.
+
+    ``file`` is the path of a JSON file whose key ``groups`` has the name of the group of each test, by node id.
+    """
 
     def __init__(self, config: pytest.Config, log: Any, file: Path) -> None:
         super().__init__(config, log)

@@ -156,7 +156,10 @@ class Isolation:
         return None if key is None else Branch(key, wanted)
 
     def _cases(self, item: CaseItem, setup: EngineSetup | None) -> list[CaseItem]:
-        """Return the cases that one child runs: the cases of the engine ``setup``, or all cases if it is None."""
+        """Return the cases that one child process may run, out of all cases of the session of ``item``.
+
+        These are the cases whose engine has the setup ``setup``, or all cases if ``setup`` is None.
+        """
         cases = [other for other in item.session.items if isinstance(other, CaseItem)]
         return [case for case in cases if setup is None or case.expanded.setup == setup]
 
@@ -178,7 +181,10 @@ class Isolation:
 
 
 def start_for(config: pytest.Config, cases: Sequence[CaseItem], *, forks: bool) -> Start:
-    """Return the files and options for the pytest session of a child, derived from those of this session."""
+    """Return the first message to a child: the files and options of its pytest session, derived from this session.
+
+    ``cases`` are the cases that the child may run. With ``forks``, the child runs each case in a fork of itself.
+    """
     shown = config.option.capture == "no"
     options = {name: value for name, value in vars(config.option).items() if _travels(value)} | NOT_FOR_CHILDREN
     options["cb_plot"] = draws_failures(config)

@@ -30,7 +30,7 @@ class ChunkedBars:
         self._tables: dict[int, tuple[int, ...]] = {}
 
     def after(self, row: StepRow, count: int) -> Stretch:
-        """Return the stretch of ``count`` steps that begins with the step of ``row``."""
+        """Return a stretch of the time-line: ``count`` consecutive steps, of which that of ``row`` is the first."""
         here = list(dict.fromkeys((*row.running, *(row.paused or ()), *row.outputs)))
         prefilled = next(iter((*row.outputs, *row.running)), None) if row.kind == "prefill" else None
         chunk = None

@@ -118,11 +118,11 @@ class Engine:
         return [block for block in takewhile(lambda block: block is not None, matches) if block is not None]
 
     def cached_block(self, key: TokenIds) -> Block | None:
-        """Return the block with this key in the prefix cache, the oldest one if there are several, or None."""
+        """Return the block with this key in the prefix cache or None. Of several, return the one cached first."""
         return next((block for block in self.cached if block.key == key), None)
 
     def lacking(self, request: ModelRequest) -> str | None:
-        """Return a phrase that says why there are too few free blocks for the head of the queue, None if not."""
+        """Return a phrase that says why the head of the queue lacks free blocks, None if there are enough."""
         if self.blocks_left(request) >= 0:
             return None
         return f"blocks: {self.needed(request)} needed, {len(self.free)} free, {self.promised} of them reserved"

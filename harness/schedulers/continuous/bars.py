@@ -18,7 +18,7 @@ class ContinuousBars:
         self._reserved: dict[int, int] = {}
 
     def after(self, row: StepRow, count: int) -> Stretch:
-        """Return the stretch of ``count`` steps that begins with the step of ``row``."""
+        """Return a stretch of the time-line: ``count`` consecutive steps, of which that of ``row`` is the first."""
         for sequence in row.outputs:
             size = size_of(self._sizes, sequence)
             if row.kind == "prefill":

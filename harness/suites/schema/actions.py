@@ -184,14 +184,15 @@ class Wait(Model):
 
     @property
     def needs_metrics(self) -> bool:
-        """Return whether the condition is about tkv or blocks, which not every engine reports."""
+        """Return whether the condition is about tkv or blocks, which not every server reports in its metrics."""
         return (self.tkv, self.used_blocks, self.reserved_blocks) != (None, None, None)
 
     @model_validator(mode="after")
     def _has_a_condition(self) -> "Wait":
         if (self.chunks is None and self.before_tokens is None) != (self.of is None):
             raise ValueError(
-                "`chunks` and `before_tokens` need `of`, the name of an action, and `of` needs one of them"
+                "`chunks` and `before_tokens` are only allowed with `of` (the name of an action), "
+                "and `of` is only allowed with at least one of these two"
             )
         if not self.model_fields_set - {"before_tokens", "of"}:
             raise ValueError("give a condition: idle, running, waiting, end_of, or chunks together with of")
@@ -326,7 +327,7 @@ class Action(Model):
 
     @property
     def answers(self) -> int:
-        """Return the number of answers that the action gets."""
+        """Return the number of answers that the action gets: ``n`` for each of its requests, 1 for a ``chat``."""
         return sum(getattr(call, "n", 1) for call in self.calls) if self.chat is None else 1
 
     def _call_fields(self) -> dict[str, Any]:

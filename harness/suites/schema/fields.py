@@ -30,7 +30,7 @@ Pattern = Annotated[str, AfterValidator(_checked_pattern)]
 
 
 class SameAs(Model):
-    """The expected value of a field: it must equal the field of the same response at the path ``same_as``."""
+    """The expected value of a field: the value of another field of the same response, at the path ``same_as``."""
 
     same_as: FieldPath
 
@@ -55,7 +55,10 @@ def _relation(value: Any) -> Any:
         return value
     kinds: dict[str, type[Model]] = {"same_as": SameAs, "joined": Joined, "offsets_of": OffsetsOf}
     if len(value) != 1 or (name := next(iter(value))) not in kinds:
-        raise ValueError(f"an object must have exactly one of the keys {', '.join(kinds)}, with a path as its value")
+        raise ValueError(
+            f"an expected value that is an object must have exactly one of the keys {', '.join(kinds)}, "
+            "with a path as its value"
+        )
     return kinds[name].model_validate(value)
 
 

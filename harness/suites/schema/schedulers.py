@@ -1,7 +1,7 @@
-"""The format of each scheduler in suites, results files and traces: its marker, columns of step tables, and options.
+"""How suites, results files and traces differ by scheduler: pytest marker, columns of step tables, and options.
 
-The rest of the harness looks up the format of a scheduler by the scheduler's name or by a row of a step table, so it
-need not distinguish schedulers. The rules of a scheduler are in its folder of ``harness/schedulers/``.
+FORMATS has these properties of each scheduler, by the scheduler's name. ``format_of_row`` finds the properties for a
+row of a step table, by the columns of the row. The rules of each scheduler are in a folder of ``harness/schedulers/``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -110,7 +110,7 @@ def _is_preempted(row: StepRow, request: int) -> bool:  # noqa: ARG001
 
 @dataclass(frozen=True)
 class SchedulerFormat:
-    """The format of one scheduler in suites, results files and traces.
+    """What suites, results files and traces have for one scheduler: pytest marker, columns of step tables, and options.
 
     ``marker`` is the pytest marker of its tests. ``columns`` are the columns of its step tables. ``own_column`` is a
     column that no other scheduler has, so that rows of this scheduler can be recognised, None if there is no such
@@ -121,9 +121,9 @@ class SchedulerFormat:
     plain decodes.
 
     ``computes(row, request)`` returns whether the step computes tokens of the request. ``suspends(row, request)`` is
-    called for steps between two tokens of a request in which it got no token. It returns whether the request was
-    suspended (paused, or preempted and not yet computed again). Otherwise the step computed the prefill of another
-    request.
+    called for each step between two tokens of a request in which the request got no token. The result is True if the
+    request was paused, or was preempted and is not yet computed again, and False if the step computed the prefill of
+    another request.
     """
 
     name: Scheduler
@@ -168,7 +168,7 @@ FORMATS: Mapping[str, SchedulerFormat] = {
         ),
     )
 }
-"""The format of each scheduler, by the scheduler's name."""
+"""The SchedulerFormat of each scheduler, by the scheduler's name."""
 
 OPTION_KEYS: Mapping[str, SchedulerFormat] = {each.options_key: each for each in FORMATS.values() if each.options_key}
 
@@ -176,7 +176,10 @@ _KNOWN_BY = tuple((each.own_column, each) for each in FORMATS.values() if each.o
 
 
 def format_of_row(row: StepRow) -> SchedulerFormat:
-    """Return the format of the scheduler whose step tables have the columns of this row."""
+    """Return the SchedulerFormat of the scheduler to which a row belongs, which is known from the row's columns.
+
+    If the row has only columns that every scheduler has, return that of the default scheduler.
+    """
     for column, known in _KNOWN_BY:
         if getattr(row, column) is not None:
             return known

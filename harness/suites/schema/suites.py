@@ -1,4 +1,4 @@
-"""The format of suites: their parameters and their cases."""
+"""The pydantic models of suite files of each kind: scheduler-step, output and behaviour suites."""
 
 from collections.abc import Sequence
 from typing import Annotated, Literal

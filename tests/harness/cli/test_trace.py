@@ -140,7 +140,7 @@ def item_with(**request: object) -> list[object]:
         (item_with(prompt_token_ids=["a"]), 'requests[0].prompt_token_ids[0]: must be a whole number, not "a"'),
         (item_with(prompt_token_ids=7), "requests[0].prompt_token_ids: must be a list, not 7"),
         (item_with(prompt_len=None, prompt_token_ids=[]), "requests[0].prompt_token_ids: must not be empty"),
-        (item_with(prompt={"text": "x"}), "requests[0].prompt: is a field of suites; use prompt_len or"),
+        (item_with(prompt={"text": "x"}), "requests[0].prompt: only suites have this field; give prompt_len or"),
         (item_with(prompt_length=3), "requests[0].prompt_length: is an unknown field"),
         (
             [{"limit": {}, "requests": [{"prompt_len": 1}]}],

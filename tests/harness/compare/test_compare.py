@@ -161,7 +161,7 @@ def test_a_page_is_not_written_over_results(tmp_path: Path, capsys: pytest.Captu
         ),
         ('{"header": "x"}\n{"footer": 1}\n', "this file has results format 'x', but format 2 is needed"),
         ('{"header": 2}\n{"test": "a", "outc\n{"footer": 1}\n', ":2: this line is not JSON"),
-        ('{"header": 2}\n[1]\n{"footer": 1}\n', ":2: this line is not the result of a test"),
+        ('{"header": 2}\n[1]\n{"footer": 1}\n', ":2: this line is JSON, but not an object, so it is not"),
         ('{"header": 2}\n{"test": "a"}\n{"footer": 1}\n', ":2: outcome: field required"),
     ],
 )

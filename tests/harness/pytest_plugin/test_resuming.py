@@ -145,7 +145,7 @@ def test_another_list_of_known_failures_is_another_run(passed: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--cb-resume"], "--cb-resume needs --cb-results FILE: it continues the run of that file"),
+        (["--cb-resume"], "--cb-resume needs --cb-results FILE, the results file of the run to continue"),
         ([*RESUME, "--collect-only"], "--cb-resume can't be combined with --collect-only"),
         ([*RESUME, "--cb-bless"], "--cb-resume can't be combined with --cb-bless"),
         (["--cb-resume", "--cb-results=/dev/null"], "--cb-resume: /dev/null is not a regular file"),

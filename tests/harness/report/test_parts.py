@@ -156,7 +156,7 @@ CUT = Plan((PARTS[0][:1], (PARTS[0][1], *PARTS[1]), PARTS[2]), PLAN.suites)
         ),
         (
             [part(2)[0] | {"shard": {"part": 2, "of": 4}}],
-            "`plan` must have the tests of 4 parts (`shard.of`), but has 3",
+            "`plan` must have one item for each part of the run, so 4 items (`shard.of`), but has 3",
         ),
     ],
 )

@@ -252,7 +252,7 @@ def resolve_limits(config: EngineConfig, limits: Limits) -> ResolvedLimits:
 def require_hardware(backend: str) -> None:
     """Raise ConfigError if the backend would be simulated on this machine."""
     if label(backend) != backend:
-        raise ConfigError(f"backend {label(backend)} is not hardware: torch_sendnn is not installed")
+        raise ConfigError(f"backend {label(backend)} is not hardware: torch_sendnn is not installed; install it")
 
 
 def _at_least_one(values: EngineConfig | Limits) -> None:

@@ -76,10 +76,10 @@ class _Written:
         self.tables[request] = table
 
     def _findable(self, request: int, table: Sequence[int]) -> int:
-        """Return how many blocks of a new block table were found in the prefix cache.
+        """Return how many blocks at the beginning of a new block table were found in the prefix cache.
 
-        These are the blocks at the beginning that contain the tokens of the request. The block of the last token is
-        never found.
+        These are the blocks whose content, before this step, already was the tokens of the request. The block of the
+        request's last token is never found.
         """
         length = len(self.requests[request].prompt_token_ids) + self.got[request]
         found = 0

@@ -27,7 +27,7 @@ class PlannedRequest:
             raise ValueError(f"prompt_length and max_tokens must be at least 1, but are {given}")
         if self.join_step < 0 or (self.abort_step is not None and self.abort_step < self.join_step):
             given = f"join_step is {self.join_step} and abort_step {self.abort_step}"
-            raise ValueError(f"{given}, but join_step must be at least 0, and abort_step at least join_step")
+            raise ValueError(f"join_step must be at least 0, and abort_step at least join_step, but {given}")
         if self.stops_after is not None and self.stops_after < 1:
             raise ValueError(f"stops_after must be at least 1, but is {self.stops_after}")
 

@@ -86,7 +86,7 @@ class Outcome(Model):
             what = "give at least one of error, token_counts, finish_reasons and texts"
             raise MisfitError(what, hint="such as `{token_counts: [5]}`")
         if self.error and self.model_fields_set - {"error", "headers", "fields"}:
-            raise MisfitError("an outcome with error can't have other keys", "error", hint="remove the other keys")
+            raise MisfitError("besides error, only headers and fields are allowed", "error", hint="remove the others")
         return self
 
 

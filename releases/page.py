@@ -128,7 +128,7 @@ def _reasons(whole: Sequence[Kept], bugs: Sequence[Bug]) -> Iterator[Sequence[st
     """Yield a row for each reason for which cases failed, the bugs first. Raises ReasonsError if one has no reason."""
     listed = read_reasons()
     counts = [Counter(reasons_of(kept, bugs, listed).values()) for kept in whole]
-    for reason in (*(f"bug {bug.pull}" for bug in bugs), *dict.fromkeys(each.why for each in listed)):
+    for reason in dict.fromkeys((*(f"bug {bug.pull}" for bug in bugs), *(each.why for each in listed))):
         if any(reason in count for count in counts):
             yield (reason, *(str(count[reason] or "") for count in counts))
 

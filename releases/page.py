@@ -84,8 +84,8 @@ def render() -> str:
         RESULTS.format(whole=len(whole)),
         *_table(("release", *KINDS.values(), "engine"), map(_release, releases.values())),
     ]
-    parts += [REASONS, *_table(("reason", *(_version(each.name) for each in whole)), _reasons(whole, bugs))]
-    parts += [SKIPPED, *_table(("kind", "reason", *(_version(each.name) for each in whole)), _skipped(whole))]
+    parts += [REASONS, *_table(("reason", *map(_label, whole)), _reasons(whole, bugs))]
+    parts += [SKIPPED, *_table(("kind", "reason", *map(_label, whole)), _skipped(whole))]
     for scheduler, chosen in _by_scheduler(releases).items():
         parts.append(REQUIREMENTS.format(scheduler=scheduler))
         head = ("requirement", *(_version(each.name) for each in chosen), "broken and mended")
@@ -149,6 +149,11 @@ def _by_scheduler(kept: Mapping[str, Kept]) -> dict[str, list[Kept]]:
 
 def _version(name: str) -> str:
     return name.removeprefix("vllm-spyre-").removeprefix("sendnn-inference-").removesuffix("-chunked")
+
+
+def _label(kept: Kept) -> str:
+    """Return the version, with the scheduler where a release has two."""
+    return _version(kept.name) + (" chunked" if kept.name.endswith("-chunked") else "")
 
 
 def _requirements(chosen: Sequence[Kept]) -> Iterator[Sequence[str]]:

@@ -183,8 +183,13 @@ class VllmSession:
         return list(map(_completion, outputs))
 
     def _record_ids(self, requests: Sequence[RequestSpec]) -> None:
-        """Record the ids that ``LLM.generate`` has given to these requests, which it adds in the order of the list."""
+        """Record the ids that ``LLM.generate`` has given to these requests, which it adds in the order of the list.
+
+        Raises RuntimeError if the engine has more requests. Before vLLM 0.14 those of a call that was refused can be left.
+        """
         names = list(self.core.scheduler.requests)
+        if len(names) > len(requests):
+            raise RuntimeError(f"{len(names) - len(requests)} requests of an earlier call are still in the engine")
         self._numbers = {name: place for place, name in enumerate(names)}
         self._specs = dict(zip(names, requests, strict=True))
 

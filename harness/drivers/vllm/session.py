@@ -185,7 +185,7 @@ class VllmSession:
     def _record_ids(self, requests: Sequence[RequestSpec]) -> None:
         """Record the ids that ``LLM.generate`` has given to these requests, which it adds in the order of the list.
 
-        Raises RuntimeError if the engine has more requests. Before vLLM 0.14 those of a call that was refused can be left.
+        Raises RuntimeError if the engine has more requests. Before vLLM 0.14 a refused call can leave some.
         """
         names = list(self.core.scheduler.requests)
         if len(names) > len(requests):

@@ -30,10 +30,10 @@ ONE_SENTENCE: tuple[tuple[str, str], ...] = (
     ("spyre-cb search --workloads 0 --model-laws 1", f"--driver reference: {NO_ENGINE}"),
     ("spyre-cb references --check", NO_ENGINE),
     ("spyre-cb serve", "the server needs the package fastapi: pip install 'spyre-cb[server]'"),
-    ("spyre-cb run mine --driver vllm", "nor vLLM is installed; to install: pip install vllm-spyre==1.6.1"),
+    ("spyre-cb run mine --driver vllm", "and vLLM is installed; to install: pip install vllm-spyre==1.6.1"),
     (
         "spyre-cb run mine --driver openai-http --serve vllm",
-        "nor vLLM is installed; to install: pip install vllm-spyre==1.6.1",
+        "and vLLM is installed; to install: pip install vllm-spyre==1.6.1",
     ),
     (
         "spyre-cb run mine --driver openai-http --serve reference",

@@ -92,7 +92,7 @@ def test_a_server_is_refused_before_the_run(hidden: str, hide: Hide) -> None:
 
 def test_servers_of_vllm_are_refused_before_the_run(hide: Hide, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openai_http, "find_plugin", lambda: None)
-    with pytest.raises(UnavailableError, match=r"^--cb-serve vllm: neither vllm-spyre, .* pip install vllm-spyre=="):
+    with pytest.raises(UnavailableError, match=r"^--cb-serve vllm: none of vllm-spyre, .* pip install vllm-spyre=="):
         make_driver("openai-http", DriverOptions(serve="vllm"))
     monkeypatch.setattr(openai_http, "find_plugin", object)
     hide("httpx")

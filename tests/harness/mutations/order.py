@@ -10,7 +10,8 @@ from engine.kv_cache.prefix_pool import PrefixPool
 from engine.scheduling.chunked import pausing, scheduler
 from engine.scheduling.chunked.scheduler import ChunkedScheduler
 from engine.scheduling.plan import AlignedDecode, ChunkedState, SchedulerState
-from tests.harness.mutations.registry import chunked_mutation
+from engine.scheduling.token_budget.scheduler import TokenBudgetScheduler
+from tests.harness.mutations.registry import budget_mutation, chunked_mutation
 
 
 @chunked_mutation("of-two-blocks-alike-the-older-is-shared-and-it-is-held", "used 5, expected 4")
@@ -194,16 +195,26 @@ def without_padding(patch: pytest.MonkeyPatch, tkv: Any) -> None:
         patch.setattr(module, "batch_tkv", lambda batch: len(batch) * tkv(batch) if batch else 0)
 
 
-@chunked_mutation("of-two-that-end-in-one-step-the-newer-is-handed-out-first", "hits -, expected 3:1")
-def free_the_blocks_of_the_oldest_that_finishes_first(patch: pytest.MonkeyPatch) -> None:
-    commit = ChunkedScheduler.commit
+def commit_in_reverse(patch: pytest.MonkeyPatch, scheduler: type[Any]) -> None:
+    """Free the blocks of requests that end in one step in the reverse order."""
+    commit = scheduler.commit
 
-    def turned(self: ChunkedScheduler, ended: Any) -> None:
+    def turned(self: Any, ended: Any) -> None:
         self._running.reverse()
         commit(self, ended)
         self._running.reverse()
 
-    patch.setattr(ChunkedScheduler, "commit", turned)
+    patch.setattr(scheduler, "commit", turned)
+
+
+@chunked_mutation("of-two-that-end-in-one-step-the-newer-is-handed-out-first", "hits -, expected 3:1")
+def free_the_blocks_of_the_oldest_that_finishes_first(patch: pytest.MonkeyPatch) -> None:
+    commit_in_reverse(patch, ChunkedScheduler)
+
+
+@budget_mutation("of-two-that-end-in-one-step-the-first-is-handed-out-first", "hits -, expected 3:64")
+def free_the_blocks_of_those_that_end_together_last_one_first(patch: pytest.MonkeyPatch) -> None:
+    commit_in_reverse(patch, TokenBudgetScheduler)
 
 
 @chunked_mutation("of-two-blocks-that-one-decode-fills-the-newer-request-has-the-older", "used 3, expected 4")

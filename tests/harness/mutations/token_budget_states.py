@@ -8,18 +8,6 @@ from engine.scheduling.token_budget.scheduler import TokenBudgetScheduler
 from tests.harness.mutations.registry import budget_mutation
 
 
-@budget_mutation("of-two-that-end-in-one-step-the-first-is-handed-out-first", "hits -, expected 3:64")
-def free_the_blocks_of_those_that_end_together_last_one_first(patch: pytest.MonkeyPatch) -> None:
-    commit = TokenBudgetScheduler.commit
-
-    def turned(self: TokenBudgetScheduler, ended: Any) -> None:
-        self._running.reverse()
-        commit(self, ended)
-        self._running.reverse()
-
-    patch.setattr(TokenBudgetScheduler, "commit", turned)
-
-
 @budget_mutation("a-prompt-that-fills-the-context-is-skipped", "scheduled 0:1 1:58 2:40, expected 0:1 1:57 2:40")
 def compute_the_last_token_of_a_full_context(patch: pytest.MonkeyPatch) -> None:
     room = TokenBudgetScheduler._room

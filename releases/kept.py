@@ -19,11 +19,11 @@ FOLDER = Path(__file__).with_name("results")
 MAX_CHARACTERS = 160
 """Maximum number of characters that are kept of the first line of a failure."""
 RANKS = ("passed", "failed")
-"""Outcomes that are kept, the one that counts more if a case ran with several configurations last."""
+"""Outcomes that are kept. If a case has several configurations, the last of their outcomes in this order counts."""
 KINDS = {"scheduler_steps": "steps", "output": "outputs", "behaviour": "behaviour"}
 """The kinds of suites by the folders of their suites, which begin the names of cases."""
 OF_ANOTHER_ENGINE = ("backend ", "scheduler ")
-"""How reasons begin for which a configuration is skipped that is not one of the engine's: a card, another scheduler."""
+"""The beginnings of the reasons for skipping tests that need a card or another scheduler, which are not counted."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def read_results(files: Iterable[Path], name: str) -> Kept:
 
 
 def _why_skipped(record: Mapping[str, Any]) -> str:
-    """Return the reason without the name of the driver, "" if the configuration is not one of the engine's."""
+    """Return why a test was skipped, without the driver's name; "" if it needs a card or another scheduler."""
     reason = re.sub(r", which the driver .* does not offer$", "", record.get("text", "").removeprefix("Skipped: "))
     return "" if reason.startswith(OF_ANOTHER_ENGINE) else reason
 

@@ -73,7 +73,7 @@ def render() -> str:
     caught = [bug for bug in bugs if bug.cases]
     rebuilt = sum(bug.is_rebuilt for bug in caught)
     summary = (
-        f"{len(bugs)} bugs were judged. Named cases catch {len(caught)} of them, "
+        f"{len(bugs)} bugs were evaluated. Named cases catch {len(caught)} of them, "
         f"{rebuilt} of these in a release into which the fault was put back."
     )
     releases = {name: each for name, each in kept.items() if "+" not in name}

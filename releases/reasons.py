@@ -35,7 +35,7 @@ class Reason:
     says: str = ""
 
     def explains(self, kept: Kept, case: str) -> bool:
-        """Return whether this is why a failed case of a release fails."""
+        """Return whether this is the reason for which the failed case ``case`` of the release ``kept`` fails."""
         return (
             self._has(kept)
             and any(fnmatchcase(case, pattern) for pattern in self.cases)

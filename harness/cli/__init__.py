@@ -29,6 +29,7 @@ from harness.cli import (
 from harness.cli.arguments import CommandError, Parser
 from harness.suites.discovery import NoSuitesError
 from harness.suites.loader import SuiteError
+from harness.utils.environment import set_defaults
 
 __all__ = ["command_parser", "main"]
 
@@ -57,9 +58,7 @@ example:  spyre-cb run -m "cpu and cb" --html page.html
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand and return the exit status. ``argv`` defaults to the arguments of this process."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    set_defaults()
     try:
         status = _run(argv)
         sys.stdout.flush()

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from harness.utils.environment import set_defaults
 from harness.utils.gc import freeze_gc, gc_paused
 
 with gc_paused():  # Collections during the imports would find nothing to free, and take time in every process.
@@ -51,9 +52,7 @@ BROKEN_WITH_FORKED = (9, 2)
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     report_options.take_over_allure(config)
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    set_defaults()
     for name, meaning in MARKERS.items():
         config.addinivalue_line("markers", f"{name}: {meaning}")
     _refuse_what_cannot_work(config)

@@ -5,7 +5,6 @@ as each prompt alone, and the same logprobs within 1e-4. No code of the engine i
 """
 
 import math
-import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
@@ -103,9 +102,7 @@ def _model(checkpoint: Checkpoint) -> Any:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    # By default several threads read the weights. In a forked process they race to start torch's pool of threads, and
-    # torch then raises "Invalid thread pool".
-    os.environ.setdefault("HF_DEACTIVATE_ASYNC_LOAD", "1")
+
     return AutoModelForCausalLM.from_pretrained(checkpoint.path, dtype=torch.float32).eval()
 
 

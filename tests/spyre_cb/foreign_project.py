@@ -151,7 +151,13 @@ import engine
 import harness
 
 OF_SPYRE_CB = {"spyre_cb", "spyre-cb"}
-VARIABLES = ("OMP_NUM_THREADS", "TOKENIZERS_PARALLELISM", "HF_HUB_DISABLE_PROGRESS_BARS", "SPYRE_CB_START_FAILURES")
+VARIABLES = (
+    "OMP_NUM_THREADS",
+    "TOKENIZERS_PARALLELISM",
+    "HF_HUB_DISABLE_PROGRESS_BARS",
+    "HF_DEACTIVATE_ASYNC_LOAD",
+    "SPYRE_CB_START_FAILURES",
+)
 
 
 def test_everything_is_as_it_was(request):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.utils.environment import DEFAULTS
 from spyre_cb.options import FORMER, OPTIONS
 from tests.helpers.pytest_runs import GOOD, run, write
 
@@ -14,7 +15,7 @@ import gc, os, sys
 
 def test_nothing_is_changed():
     assert not [name for name in sys.modules if name.partition(".")[0] in ("harness", "engine", "checkpoints")]
-    assert not {"OMP_NUM_THREADS", "TOKENIZERS_PARALLELISM", "HF_HUB_DISABLE_PROGRESS_BARS"} & {*os.environ}
+    assert not VARIABLES & {*os.environ}
     assert gc.isenabled() and gc.get_freeze_count() == 0
 
 def test_what_a_session_has(request):
@@ -30,10 +31,10 @@ MARK = "engine under test"
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Create a project with its own tests, a suite in a folder that is not configured, and other YAML files."""
-    for name in ("OMP_NUM_THREADS", "TOKENIZERS_PARALLELISM", "HF_HUB_DISABLE_PROGRESS_BARS"):
+    for name in DEFAULTS:
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "tests").mkdir()
-    (tmp_path / "tests" / "test_it.py").write_text(NOTHING_GLOBAL)
+    (tmp_path / "tests" / "test_it.py").write_text(NOTHING_GLOBAL.replace("VARIABLES", repr({*DEFAULTS})))
     (tmp_path / "compose.yaml").write_text("services: {}\n")
     (tmp_path / "charts").mkdir()
     (tmp_path / "charts" / "a.yaml").write_text("apiVersion: v1\nkind: Service\nmetadata: {}\n")

@@ -132,3 +132,27 @@ def give_each_place_of_a_static_batch_once(patch: pytest.MonkeyPatch) -> None:
         "_may_join",
         lambda self, sequence: len(joined) < self.limits.max_num_seqs and may_join(self, sequence),
     )
+
+
+def let_requests_join_after_an_abort(patch: pytest.MonkeyPatch, *, of_running: bool) -> None:
+    """Let requests join a static batch that has decoded, after one that ran, or one that waited, is aborted."""
+    abort = StaticScheduler.abort
+
+    def forgetful(self: StaticScheduler, request_id: str) -> bool:
+        runs = any(sequence.request_id == request_id for sequence in self._running)
+        found = abort(self, request_id)
+        if found and runs is of_running:
+            self._has_decoded = False
+        return found
+
+    patch.setattr(StaticScheduler, "abort", forgetful)
+
+
+@end_mutation("an-abort-of-one-lets-nobody-into-a-static-batch", "join of request 2")
+def give_the_place_of_an_aborted_request_of_a_static_batch_away(patch: pytest.MonkeyPatch) -> None:
+    let_requests_join_after_an_abort(patch, of_running=True)
+
+
+@end_mutation("an-abort-in-the-queue-lets-nobody-into-a-static-batch", "join of request 3")
+def open_a_static_batch_after_an_abort_in_the_queue(patch: pytest.MonkeyPatch) -> None:
+    let_requests_join_after_an_abort(patch, of_running=False)

@@ -13,7 +13,7 @@ from engine.model import sampler
 from engine.request import SamplingParams
 from engine.sequence import SequenceState
 from tests.harness.mutations.ends import change_params
-from tests.harness.mutations.registry import output_mutation
+from tests.harness.mutations.registry import Patch, output_mutation
 
 
 def process_rows_as(
@@ -199,3 +199,32 @@ def keep_the_allowed_tokens_in_a_row_that_their_request_moved_out_of(patch: pyte
         return [rows[row] or sequence for row, sequence in enumerate(sequences)]
 
     process_rows_as(patch, stale)
+
+
+WHEN_SAMPLING = "parameters-apply-to-requests-that-sample"
+PAIRS_OF_PARAMETERS: dict[str, tuple[str, Any]] = {
+    "repetition_penalty": ("requests 0 and 1", 1.0),
+    "presence_penalty": ("requests 2 and 3", 0.0),
+    "frequency_penalty": ("requests 4 and 5", 0.0),
+    "logit_bias": ("requests 6 and 7", ()),
+    "allowed_token_ids": ("requests 8 and 9", None),
+    "bad_words_token_ids": ("requests 10 and 11", ()),
+    "min_tokens": ("requests 12 and 13", 0),
+}
+"""For each parameter, the pair of requests of the case WHEN_SAMPLING that have it, and its default value."""
+
+
+def ignoring_when_sampling(name: str) -> Patch:
+    """Return a patch after which the engine ignores a parameter of requests that sample."""
+
+    def patch_it(patch: pytest.MonkeyPatch) -> None:
+        default: dict[str, Any] = {name: PAIRS_OF_PARAMETERS[name][1]}
+        change_params(patch, lambda params: params if params.greedy else replace(params, **default))
+
+    patch_it.__name__ = f"ignore_{name}_when_sampling"
+    patch_it.__module__ = __name__
+    return patch_it
+
+
+for _name, (_pair, _) in PAIRS_OF_PARAMETERS.items():
+    output_mutation(WHEN_SAMPLING, f"{_pair} should get the same tokens")(ignoring_when_sampling(_name))

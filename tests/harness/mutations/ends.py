@@ -15,7 +15,7 @@ from engine.scheduling.chunked.scheduler import ChunkedScheduler
 from engine.scheduling.continuous.scheduler import ContinuousScheduler
 from engine.scheduling.static import StaticScheduler
 from engine.scheduling.token_budget.scheduler import TokenBudgetScheduler
-from engine.sequence import SequenceState
+from engine.sequence import UNFINISHED_CHARACTER, SequenceState, TextStream
 from engine.tokenizer import Tokenizer
 from tests.harness.mutations.registry import budget_output_mutation, end_mutation
 
@@ -238,3 +238,35 @@ def report_an_abort_of_a_chunked_request_as_its_end(patch: pytest.MonkeyPatch) -
         return found
 
     patch.setattr(EngineCore, "abort", ended)
+
+
+@end_mutation("a-stop-string-with-a-special-token", "expected [14]")
+def look_for_stop_strings_in_the_text_without_special_tokens(patch: pytest.MonkeyPatch) -> None:
+    made = SequenceState.__init__
+
+    def plain(self: SequenceState, request: Request, eos: Any, decode: Any, most: int) -> None:
+        made(self, request, eos, decode and decode.func, most)
+
+    patch.setattr(SequenceState, "__init__", plain)
+
+
+@end_mutation("a-stop-string-and-characters-of-several-tokens", "expected 'grö'")
+def look_for_stop_strings_in_the_text_of_single_tokens(patch: pytest.MonkeyPatch) -> None:
+    def alone(self: TextStream, token_id: int) -> str:
+        added = self._decode([token_id])
+        self.text += added
+        return added
+
+    patch.setattr(TextStream, "push", alone)
+
+
+@end_mutation("a-stop-string-and-characters-of-several-tokens", "expected 'größer 🙂 a'")
+def count_the_tokens_of_a_character_as_characters(patch: pytest.MonkeyPatch) -> None:
+    push = TextStream.push
+
+    def counting(self: TextStream, token_id: int) -> str:
+        added = push(self, token_id)
+        self.text += "" if self.is_whole else UNFINISHED_CHARACTER
+        return added
+
+    patch.setattr(TextStream, "push", counting)

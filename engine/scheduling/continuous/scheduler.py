@@ -56,6 +56,9 @@ class _Refusal(NamedTuple):
     tkv: int
 
 
+NO_REFUSAL = _Refusal("", (), 0)
+
+
 class ContinuousScheduler:
     """The continuous scheduler.
 
@@ -75,7 +78,7 @@ class ContinuousScheduler:
         self._kept_rows: _Rows | None = None
         self._kept_running: tuple[str, ...] = ()
         self._kept_waiting: tuple[str, ...] | None = None
-        self._refusal = _Refusal("", (), 0)
+        self._refusal = NO_REFUSAL
         # Whether a waiting request was aborted since the last step: then one more step runs, even if it is empty.
         self._aborted_in_queue = False
 
@@ -94,6 +97,7 @@ class ContinuousScheduler:
             if sequence.request_id == request_id:
                 self._waiting.remove(sequence)
                 self._kept_waiting = None
+                self._refusal = NO_REFUSAL  # A later request may have the same id.
                 self._aborted_in_queue = True
                 return True
         for sequence in self._running:
@@ -121,6 +125,7 @@ class ContinuousScheduler:
         if joining is not None:
             self._plan = self._prefill(joining)
             self._waiting.popleft()
+            self._refusal = NO_REFUSAL
             # Avoids building the tuple of a long queue again for each request that leaves it.
             self._kept_waiting = self._kept_waiting and self._kept_waiting[1:]
         elif self._running:

@@ -173,6 +173,15 @@ def test_an_aborted_waiting_request_leaves_the_queue_in_order() -> None:
     assert outputs.index(("b",)) < outputs.index(("d",))
 
 
+def test_a_request_with_the_id_of_an_aborted_one_is_checked_against_the_limit_itself() -> None:
+    core = add(core_with(Limits(max_batch_tkv_limit=300)), request("a", 64, 100), request("b", 64, 150))
+    assert step(core, 5).waiting == ("b",)
+    core.abort("b")
+    core.release("b")
+    add(core, request("b", 64, 20))
+    assert core.step().running == ("b", "a")
+
+
 def test_aborting_the_only_waiting_request_leaves_one_empty_step() -> None:
     core = add(core_with(), request("a", 10, 3))
     assert core.abort("a")

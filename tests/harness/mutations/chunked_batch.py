@@ -1,16 +1,21 @@
-"""Mutations of the tensors of chunked prefill: position ids, masks, slot mappings, and blocks of the prefix cache."""
+"""Mutations of the tensors of chunked prefill, of blocks of the prefix cache, and of what a pause keeps."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from engine.execution import runner as model_runner
 from engine.kv_cache.blocks import BLOCK_SIZE
+from engine.model import logits as processors
 from engine.model.chunk_inputs import aligned_decode_inputs, chunk_inputs
+from engine.request import SamplingParams
 from engine.scheduling.chunked.scheduler import ChunkedScheduler
 from engine.scheduling.plan import PrefillChunk
+from engine.sequence import SequenceState
 from tests.harness.mutations.registry import chunked_output_mutation
 from tests.helpers.narrow import present
 
@@ -90,3 +95,48 @@ def let_blocks_be_found_before_they_are_written(patch: pytest.MonkeyPatch) -> No
         grow(self, sequence, tokens, max(written, sequence.computed + tokens))
 
     patch.setattr(ChunkedScheduler, "_grow", early)
+
+
+PAUSED_STATES = "chunked-samples-penalties-and-min-tokens-through-a-pause"
+
+
+def when_resumed(patch: pytest.MonkeyPatch, change: Callable[[SequenceState], None]) -> None:
+    """Call ``change`` with the state of each request that a decode includes again after a pause."""
+    pause = ChunkedScheduler._pause
+
+    def forgetful(self: ChunkedScheduler) -> None:
+        before = list(self._paused)
+        pause(self)
+        for sequence in before:
+            if sequence not in self._paused:
+                assert isinstance(sequence.tokens, SequenceState)
+                change(sequence.tokens)
+
+    patch.setattr(ChunkedScheduler, "_pause", forgetful)
+
+
+@chunked_output_mutation(PAUSED_STATES, "request 0: its tokens depend on its batch")
+def draw_again_from_the_seed_after_a_pause(patch: pytest.MonkeyPatch) -> None:
+    when_resumed(patch, lambda state: setattr(state, "generator", None))
+
+
+@chunked_output_mutation(PAUSED_STATES, "request 1: its tokens depend on its batch")
+def count_only_tokens_from_after_a_pause(patch: pytest.MonkeyPatch) -> None:
+    process, penalise = processors._process, processors.penalise_generated
+    first: dict[SequenceState, int] = {}
+
+    def recent(logits: Tensor, sequence: SequenceState) -> None:
+        def penalise_recent(row: Tensor, generated: Sequence[int], params: SamplingParams) -> None:
+            penalise(row, generated[first.get(sequence, 0) :], params)
+
+        with pytest.MonkeyPatch.context() as inner:
+            inner.setattr(processors, "penalise_generated", penalise_recent)
+            process(logits, sequence)
+
+    when_resumed(patch, lambda state: first.update({state: len(state.tokens)}))
+    patch.setattr(processors, "_process", recent)
+
+
+@chunked_output_mutation(PAUSED_STATES, "request 2: its tokens depend on its batch")
+def forget_min_tokens_after_a_pause(patch: pytest.MonkeyPatch) -> None:
+    when_resumed(patch, lambda state: setattr(state, "params", replace(state.params, min_tokens=0)))

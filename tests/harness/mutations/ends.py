@@ -270,3 +270,28 @@ def count_the_tokens_of_a_character_as_characters(patch: pytest.MonkeyPatch) -> 
         return added
 
     patch.setattr(TextStream, "push", counting)
+
+
+@end_mutation("the-end-of-text-as-a-stop-token", "Hugging Face says")
+def ignore_eos_among_the_stop_tokens(patch: pytest.MonkeyPatch) -> None:
+    made = SequenceState.__init__
+
+    def changed(self: SequenceState, request: Request, eos: frozenset[int], *others: Any) -> None:
+        made(self, request, eos, *others)
+        if self.params.ignore_eos:
+            self._ending_token_ids -= eos
+
+    patch.setattr(SequenceState, "__init__", changed)
+
+
+@end_mutation("a-stop-string-that-begins-in-the-prompt", "26 of 30 positions are wrong")
+def look_for_stop_strings_from_the_prompt_on(patch: pytest.MonkeyPatch) -> None:
+    made = SequenceState.__init__
+
+    def changed(self: SequenceState, request: Request, eos: Any, decode: Any, most: int) -> None:
+        made(self, request, eos, decode, most)
+        if self._stream is not None:
+            for token_id in request.prompt_token_ids:
+                self._stream.push(token_id)
+
+    patch.setattr(SequenceState, "__init__", changed)

@@ -31,6 +31,16 @@ CASES = {
     "skip_special_tokens": "special-tokens-in-the-text-or-not",
 }
 """The case that must detect the mutations of each parameter. It uses no other parameter of this mapping."""
+ACCEPTED = {
+    "temperature": "temperature-at-and-beyond-its-bound",
+    "top_k": "top-k-at-and-beyond-its-bound",
+    "top_p": "top-p-at-and-beyond-its-bounds",
+    "min_p": "min-p-at-and-beyond-its-bounds",
+    "seed": "a-seed-at-and-beyond-its-bounds",
+    "min_tokens": "min-tokens-at-and-beyond-its-bounds",
+    "stop": "stop-strings-without-a-character",
+}
+"""The case that must detect an engine that accepts any value of the parameter. Other cases detect if it is ignored."""
 
 VOCABULARY = 2048
 """The size of the built-in model's vocabulary."""
@@ -128,6 +138,8 @@ for _name, _case in CASES.items():
     end_mutation(_case, IGNORED.get(_name, "Hugging Face's is"))(ignoring(_name))
 for _name in WITH_BOUNDS:
     end_mutation(CASES[_name], "expected an error")(accepting(_name))
+for _name, _case in ACCEPTED.items():
+    end_mutation(_case, "expected an error")(accepting(_name))
 
 
 @end_mutation("truncated-prompts-at-and-beyond-their-bounds", "Hugging Face's is")

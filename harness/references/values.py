@@ -113,6 +113,11 @@ class ReferenceToken(NamedTuple):
         """Return the logprob of the best token minus that of the second-best, infinity if only one was possible."""
         return self.top[0][1] - self.top[1][1] if len(self.top) > 1 else math.inf
 
+    @property
+    def rank(self) -> int | None:
+        """Return the rank of the token among all tokens, from 1, None if it is not among the stored top tokens."""
+        return next((rank for rank, (token_id, _) in enumerate(self.top, 1) if token_id == self.token_id), None)
+
     def logprob_of(self, token_id: int) -> float | None:
         """Return the logprob of the token ``token_id`` at this position, None if that token is not stored."""
         return self.logprob if token_id == self.token_id else dict(self.top).get(token_id)

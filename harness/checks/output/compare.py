@@ -92,7 +92,7 @@ def _pairs(tokens: Sequence[Token], reference: Reference) -> list[Position]:
 
 
 def _exact(sequences: Sequences, bounds: Bounds) -> list[Position]:
-    """Compare by the policy ``exact``: identical tokens, and each logprob within ``rel_tol`` and ``abs_tol``."""
+    """Compare by the policy ``exact``: identical tokens and ranks, and logprobs within ``rel_tol`` and ``abs_tol``."""
     checked = []
     for position in _pairs(sequences.tokens, sequences.reference):
         right, seen = position.right, position.seen
@@ -100,9 +100,25 @@ def _exact(sequences: Sequences, bounds: Bounds) -> list[Position]:
             checked.append(replace(position, wrong=(TOKEN,)))
         elif not close(seen.logprob, right.logprob, bounds, relative=True):
             checked.append(replace(position, wrong=(LOGPROB,)))
+        elif not _rank_fits(seen.rank, right, bounds):
+            checked.append(replace(position, wrong=(RANK,)))
         else:
             checked.append(position)
     return checked
+
+
+def _rank_fits(seen: int | None, right: ReferenceToken, bounds: Bounds) -> bool:
+    """Return whether the engine's rank of a token fits the reference's logprobs; True if the rank is not known.
+
+    Tokens whose logprobs differ by at most ``margin`` may be ranked in either order. Tokens that the reference does not
+    list can only lower the rank of a token that is at most ``margin`` above the last listed one, or is not listed.
+    """
+    if seen is None:
+        return True
+    above = sum(logprob > right.logprob + bounds.margin for _, logprob in right.top)
+    listed = right.top[-1][1] < right.logprob - bounds.margin
+    near = sum(logprob >= right.logprob - bounds.margin for _, logprob in right.top)
+    return above < seen and (not listed or seen <= near)
 
 
 def with_alternatives(positions: Sequence[Position], count: int, bounds: Bounds) -> list[Position]:

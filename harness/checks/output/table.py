@@ -37,7 +37,8 @@ def headline(request_id: int, positions: Sequence[Position], policy: ResolvedPol
     sentences = {
         LOGPROB: f"logprob of token {index} is {_number(seen.logprob)}, Hugging Face says "
         f"{_number(right.logprob_of(seen.token_id))}",
-        RANK: f"token {index} ranks {seen.rank} in the engine, and 1 in Hugging Face (margin {right.margin:.3g})",
+        RANK: f"token {index} ranks {seen.rank} in the engine, and {right.rank or f'below {len(right.top)}'} in "
+        f"Hugging Face (margin {right.margin:.3g})",
         KL: f"the top tokens at position {index} differ from Hugging Face's: KL divergence {first.kl or 0:.3g}",
         ALTERNATIVES: f"the alternatives to token {index} differ from Hugging Face's",
         COUNT: f"the engine generated {came} tokens, but the stop conditions end the request at another token",
@@ -119,7 +120,7 @@ def summary(positions: Sequence[Position]) -> Iterator[str]:
 def _bounds(policy: ResolvedPolicy) -> str:
     b = policy.bounds
     return {
-        "exact": f"the same tokens, logprobs within rel_tol {b.rel_tol:g} and abs_tol {b.abs_tol:g}",
+        "exact": f"the same tokens and ranks, logprobs within rel_tol {b.rel_tol:g} and abs_tol {b.abs_tol:g}",
         "published": f"logprobs within rel_tol {b.rel_tol:g}" + (", the same tokens" * policy.needs_same_tokens),
         "divergence": f"other tokens where the margin is at most {b.margin:g}, logprobs within abs_tol {b.abs_tol:g}",
         "golden": f"logprobs within abs_tol {b.abs_tol:g}, rank 1 where the margin is over {b.margin:g}, "

@@ -103,7 +103,8 @@ def test_a_logprob_beyond_either_tolerance_fails() -> None:
     assert verdict.headline == "request 3: logprob of token 2 is -0.5000, Hugging Face says -0.3000"
     assert marked(verdict) == [2]
     assert verdict.rule == (
-        'docs/outputs.md "Policies": exact for float32: the same tokens, logprobs within rel_tol 0.35 and abs_tol 10'
+        'docs/outputs.md "Policies": exact for float32: the same tokens and ranks, logprobs within rel_tol 0.35 and '
+        "abs_tol 10"
     )
     assert checked(with_logprob(2, -0.32), by=policy(abs_tol=10)).passed
     assert not checked(with_logprob(2, -0.32)).passed
@@ -233,6 +234,33 @@ def golden(position: int, **changes: Any) -> Verdict:
     seen = [token._replace(top=r.top) for token, r in zip(tokens("abcdefgh"), RIGHT.tokens, strict=False)]
     seen[position] = seen[position]._replace(**changes)
     return checked(seen, by=policy("golden", "float16"))
+
+
+def test_exact_compares_the_rank_with_that_of_the_reference() -> None:
+    seen = tokens("abcdefgh")
+    for rank in (0, 2, 9):
+        seen[2] = seen[2]._replace(rank=rank)
+        verdict = checked(seen)
+        assert wrong(verdict) == {"2": ["rank"]}
+        assert verdict.headline == f"request 3: token 2 ranks {rank} in the engine, and 1 in Hugging Face (margin 3)"
+    seen[2] = seen[2]._replace(rank=None)
+    assert checked(seen).passed
+    near = reference(LETTERS.encode(TEXT), margin=0.01)
+    for rank, fits in ((1, True), (2, True), (3, False)):
+        seen[2] = seen[2]._replace(rank=rank)
+        assert checked(seen, right=near).passed is fits
+
+
+def test_exact_knows_the_lowest_rank_of_a_token_that_the_reference_does_not_list() -> None:
+    unlisted = ReferenceToken(2, -8.0, ((0, -0.5), (1, -2.0)))
+    right = Reference((unlisted,))
+    for rank, fits in ((2, False), (3, True), (400, True)):
+        verdict = checked([Token(2, -8.0, rank)], spec(1), right=right)
+        assert verdict.passed is fits
+    assert (
+        "token 0 ranks 2 in the engine, and below 2 in Hugging Face"
+        in checked([Token(2, -8.0, 2)], spec(1), right=right).headline
+    )
 
 
 def test_golden_looks_at_logprob_rank_and_divergence_at_every_position() -> None:

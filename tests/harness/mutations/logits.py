@@ -10,7 +10,7 @@ from torch import Tensor
 
 from engine.model import logits as processors
 from engine.model import sampler
-from engine.request import SamplingParams
+from engine.request import SamplingParams, TokenOutput
 from engine.sequence import SequenceState
 from tests.harness.mutations.ends import change_params
 from tests.harness.mutations.registry import Patch, output_mutation
@@ -228,3 +228,24 @@ def ignoring_when_sampling(name: str) -> Patch:
 
 for _name, (_pair, _) in PAIRS_OF_PARAMETERS.items():
     output_mutation(WHEN_SAMPLING, f"{_pair} should get the same tokens")(ignoring_when_sampling(_name))
+
+
+def change_ranks(patch: pytest.MonkeyPatch, change: Callable[[int], int]) -> None:
+    """Report the rank that ``change`` returns for the rank of each token."""
+    with_logprobs = sampler.with_logprobs
+
+    def changed(logits: Tensor, *others: Any) -> list[TokenOutput]:
+        found = with_logprobs(logits, *others)
+        return [token if token.rank is None else token._replace(rank=change(token.rank)) for token in found]
+
+    patch.setattr(sampler, "with_logprobs", changed)
+
+
+@output_mutation("no-alternatives", "ranks 0 in the engine, and 1 in Hugging Face")
+def count_ranks_from_zero(patch: pytest.MonkeyPatch) -> None:
+    change_ranks(patch, lambda rank: rank - 1)
+
+
+@output_mutation("a-bias-of-a-hundred-decides", "ranks 1 in the engine, and below")
+def rank_every_generated_token_first(patch: pytest.MonkeyPatch) -> None:
+    change_ranks(patch, lambda rank: 1)

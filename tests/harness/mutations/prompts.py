@@ -1,6 +1,6 @@
 """Mutations of logprobs of prompts and streams, and of golden tokens, each a patch of one function."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,8 @@ from engine.entrypoints.deltas import DeltaMaker
 from engine.execution import runner
 from engine.model import prompt_scores, sampler
 from engine.model.prompt_scores import PromptLogits
-from engine.request import CompletionOutput
+from engine.request import CompletionOutput, SamplingParams
+from engine.scheduling.plan import Runnable
 from engine.scheduling.token_budget.scheduler import TokenBudgetScheduler
 from engine.sequence import SequenceState
 from engine.tensor_parallel.messages import Logits
@@ -129,3 +130,44 @@ def leave_out_the_logprobs_of_the_last_delta(patch: pytest.MonkeyPatch) -> None:
         return replace(made, logprobs=None) if made.finish_reason is not None else made
 
     patch.setattr(DeltaMaker, "delta", shortened)
+
+
+@output_mutation("prompts-that-join-requests-that-decode", "prompt: logprob of token")
+def score_prompts_by_the_wrong_position_while_three_requests_decode(patch: pytest.MonkeyPatch) -> None:
+    execute, store = runner.ModelRunner.execute, prompt_scores.store_prompt_logprobs
+    decoding = [0]
+
+    def counting(self: runner.ModelRunner, plan: Runnable, sequences: Mapping[str, SequenceState]) -> Any:
+        decoding[0] = sum(bool(each.tokens) and each.finish_reason is None for each in sequences.values())
+        return execute(self, plan, sequences)
+
+    def shifted(logits: PromptLogits, sequence: SequenceState) -> None:
+        store(logits._replace(values=logits.values.roll(decoding[0] // 3, dims=0)), sequence)
+
+    patch.setattr(runner.ModelRunner, "execute", counting)
+    patch.setattr(runner, "store_prompt_logprobs", shifted)
+
+
+def change_logits_of_prompts(patch: pytest.MonkeyPatch, change: Callable[[Tensor, SamplingParams], Tensor]) -> None:
+    store = prompt_scores.store_prompt_logprobs
+
+    def changed(logits: PromptLogits, sequence: SequenceState) -> None:
+        store(logits._replace(values=change(logits.values, sequence.params)), sequence)
+
+    patch.setattr(runner, "store_prompt_logprobs", changed)
+
+
+@output_mutation("prompts-that-join-requests-that-decode", "prompt: logprob of token")
+def divide_the_logits_of_prompts_by_the_temperature(patch: pytest.MonkeyPatch) -> None:
+    change_logits_of_prompts(patch, lambda logits, params: logits / (params.temperature or 1))
+
+
+@output_mutation("prompts-that-join-requests-that-decode", "prompt: logprob of token")
+def add_biases_to_the_logits_of_prompts(patch: pytest.MonkeyPatch) -> None:
+    def biased(logits: Tensor, params: SamplingParams) -> Tensor:
+        logits = logits.clone()
+        for token_id, bias in params.biases:
+            logits[:, token_id] += bias
+        return logits
+
+    change_logits_of_prompts(patch, biased)

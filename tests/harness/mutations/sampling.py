@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from engine.kv_cache.blocks import BLOCK_SIZE
 from engine.model import sampler
 from engine.model.logits import processed
 from engine.request import SamplingParams, TokenOutput
 from engine.sequence import SequenceState
-from tests.harness.mutations.registry import output_mutation
+from tests.harness.mutations.registry import budget_output_mutation, chunked_output_mutation, output_mutation
 
 
 def with_other_params(patch: pytest.MonkeyPatch, change: Callable[[SamplingParams], SamplingParams]) -> None:
@@ -215,3 +216,37 @@ def draw_without_a_seed_at_temperature_one(patch: pytest.MonkeyPatch) -> None:
         return params if params.seed is not None else replace(params, temperature=params.temperature**0.2, top_k=3)
 
     with_other_params(patch, tame)
+
+
+def decode_greedily_where(patch: pytest.MonkeyPatch, holds: Callable[[SequenceState], bool]) -> None:
+    draw = sampler._draw
+
+    def partly(logits: Tensor, sequences: Sequence[SequenceState], seed: int) -> list[int]:
+        drawn, best = draw(logits, sequences, seed), logits.argmax(dim=-1).tolist()
+        rows = zip(sequences, best, drawn, strict=True)
+        return [likely if holds(sequence) else token_id for sequence, likely, token_id in rows]
+
+    patch.setattr(sampler, "_draw", partly)
+
+
+EVERY_LENGTH = "samples-after-prompts-of-every-length"
+
+
+@output_mutation(EVERY_LENGTH, "request 0: 1000 tokens are not distributed as")
+def decode_greedily_after_a_prompt_of_one_token(patch: pytest.MonkeyPatch) -> None:
+    decode_greedily_where(patch, lambda sequence: len(sequence.request.prompt_token_ids) == 1)
+
+
+@output_mutation(EVERY_LENGTH, "request 2: 1000 tokens are not distributed as")
+def decode_greedily_after_a_prompt_of_several_blocks(patch: pytest.MonkeyPatch) -> None:
+    decode_greedily_where(patch, lambda sequence: len(sequence.request.prompt_token_ids) > BLOCK_SIZE)
+
+
+@chunked_output_mutation("chunked-samples-with-a-seed", "should get different tokens")
+def decode_greedily_with_chunked_prefill(patch: pytest.MonkeyPatch) -> None:
+    always_decode_greedily(patch)
+
+
+@budget_output_mutation("sampled-with-a-seed-after-two-chunks", "should get different tokens")
+def decode_greedily_with_a_token_budget(patch: pytest.MonkeyPatch) -> None:
+    always_decode_greedily(patch)

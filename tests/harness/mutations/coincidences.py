@@ -156,3 +156,14 @@ def give_the_place_of_an_aborted_request_of_a_static_batch_away(patch: pytest.Mo
 @end_mutation("an-abort-in-the-queue-lets-nobody-into-a-static-batch", "join of request 3")
 def open_a_static_batch_after_an_abort_in_the_queue(patch: pytest.MonkeyPatch) -> None:
     let_requests_join_after_an_abort(patch, of_running=False)
+
+
+@end_mutation("static-batches-give-the-same-outputs", "join of request 2")
+def let_requests_join_a_static_batch_while_others_wait(patch: pytest.MonkeyPatch) -> None:
+    commit = StaticScheduler.commit
+
+    def forgetful(self: StaticScheduler, ended: Collection[str]) -> None:
+        commit(self, ended)
+        self._has_decoded = self._has_decoded and len(self._waiting) < 2
+
+    patch.setattr(StaticScheduler, "commit", forgetful)

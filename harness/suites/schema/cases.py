@@ -36,11 +36,6 @@ class Case(Model):
     chunking: Chunking | None = None
     token_budget: TokenBudget | None = None
 
-    @property
-    def has_options(self) -> bool:
-        """Return whether the case has options of a scheduler."""
-        return any(getattr(self, key) is not None for key in OPTION_KEYS)
-
     def described(self) -> str:
         """Return a description of the case for reports, generated from its fields."""
         limits = ", ".join(f"{name} {value}" for name, value in self.limits.model_dump(exclude_none=True).items())
@@ -52,13 +47,15 @@ class Case(Model):
         return "; ".join(words)
 
 
-class _RequestsCase(Case):
+class RequestsCase(Case):
+    """The fields that scheduler-step and output cases have."""
+
     requests: Requests
     happens: Happenings = ()
     never: Happenings = ()
 
     @model_validator(mode="after")
-    def _happens_to_requests_of_the_case(self) -> "_RequestsCase":
+    def _happens_to_requests_of_the_case(self) -> "RequestsCase":
         for name, happenings in (("happens", self.happens), ("never", self.never)):
             for i, happening in enumerate(happenings):
                 if happening.request is not None and happening.request >= len(self.requests):
@@ -66,7 +63,7 @@ class _RequestsCase(Case):
         return self
 
     @model_validator(mode="after")
-    def _join_in_order(self) -> "_RequestsCase":
+    def _join_in_order(self) -> "RequestsCase":
         joins = [request.join_step for request in self.requests]
         for i, (earlier, later) in enumerate(pairwise(joins), start=1):
             if later < earlier:
@@ -74,12 +71,28 @@ class _RequestsCase(Case):
                 raise MisfitError(what, "requests", i, "join_step", hint="list requests in the order of join_step")
         return self
 
+    def request_beyond(self, available_blocks: int, *, rounds_first_prompt: bool) -> tuple[int, int] | None:
+        """Return the first request that cannot run alone in ``available_blocks``, as (its number, blocks it needs).
+
+        The KV cache of a request has at least its prompt and all generated tokens except the last. With
+        ``rounds_first_prompt``, the prompt of request 0 is rounded up to whole blocks, unless the request is aborted
+        before it starts. Return None if every request fits.
+        """
+        for index, request in enumerate(self.requests):
+            length = request.prompt.length or 1
+            if rounds_first_prompt and index == 0 and request.abort_step != request.join_step:
+                length = blocks_for(length) * BLOCK_SIZE
+            needed = blocks_for(length + request.max_tokens - 1)
+            if needed > available_blocks:
+                return index, needed
+        return None
+
     def described(self) -> str:
         """Return the description of the limits, then a line for each request."""
         return "\n".join([super().described(), *(describe_request(i, r) for i, r in enumerate(self.requests))])
 
     @model_validator(mode="after")
-    def _nothing_of_entry_points(self) -> "_RequestsCase":
+    def _nothing_of_entry_points(self) -> "RequestsCase":
         for index, request in enumerate(self.requests):
             for name in ("prompt_logprobs", "truncate_prompt_tokens", "golden", "unchecked"):
                 default = Request.model_fields[name].get_default(call_default_factory=True)
@@ -90,27 +103,7 @@ class _RequestsCase(Case):
         return self
 
     @model_validator(mode="after")
-    def _blocks_are_enough(self) -> "_RequestsCase":
-        """Check that each request alone fits into ``available_blocks``.
-
-        The KV cache of a request has at least its prompt and all generated tokens except the last. The prompt of the
-        first request is rounded up to whole blocks, because it starts a batch.
-        """
-        available = self.limits.available_blocks
-        for index, request in enumerate(self.requests):
-            length = request.prompt.length or 1
-            starts = index == 0 and request.abort_step != request.join_step and not self.has_options
-            needed = blocks_for((blocks_for(length) * BLOCK_SIZE if starts else length) + request.max_tokens - 1)
-            if available is not None and needed > available:
-                what = (
-                    f"request {index} needs at least {needed} blocks of {BLOCK_SIZE} tokens, but available_blocks is "
-                    f"{available}"
-                )
-                raise MisfitError(what, "limits", "available_blocks", hint=f"use {needed} or more, or smaller requests")
-        return self
-
-    @model_validator(mode="after")
-    def _options_fit(self) -> "_RequestsCase":
+    def _options_fit(self) -> "RequestsCase":
         for key in OPTION_KEYS:
             if (options := getattr(self, key)) is not None:
                 options.check_requests([(r.prompt.length or 1, r.max_tokens) for r in self.requests])
@@ -124,7 +117,7 @@ class _RequestsCase(Case):
                 raise MisfitError(what, "requests", index, "temperature", hint="use temperature 0, or `output: alone`")
 
 
-class StepsCase(_RequestsCase):
+class StepsCase(RequestsCase):
     """A scheduler-step case: after every engine step, the engine's state is compared with a row of a step table."""
 
     expect: StepsExpectation
@@ -137,7 +130,7 @@ class StepsCase(_RequestsCase):
         return self
 
 
-class OutputCase(_RequestsCase):
+class OutputCase(RequestsCase):
     """An output case: the generated tokens and logprobs are compared, but not the engine's steps."""
 
     expect: OutputExpectation

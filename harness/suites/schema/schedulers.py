@@ -117,8 +117,8 @@ class SchedulerFormat:
     column. ``options_key`` is the key of its options in a case and in a trace, ``options`` is the type of these options
     in suites, and ``setup`` the type that drivers get. ``limits_it_lacks`` maps the names of limits that the scheduler
     does not have to an error message. ``rounds_blocks`` is whether an engine with this scheduler rounds the number of
-    blocks up to a multiple of ``max_num_seqs``. ``plain_decode(row, steps)`` returns the row after ``steps`` further
-    plain decodes.
+    blocks up to a multiple of ``max_num_seqs``. ``rounds_first_prompt`` is whether it rounds the prompt that starts a
+    batch up to whole blocks. ``plain_decode(row, steps)`` returns the row after ``steps`` further plain decodes.
 
     ``computes(row, request)`` returns whether the step computes tokens of the request. ``suspends(row, request)`` is
     called for each step between two tokens of a request in which the request got no token. The result is True if the
@@ -135,6 +135,7 @@ class SchedulerFormat:
     setup: type[ChunkingSetup] | type[TokenBudgetSetup] | None = None
     limits_it_lacks: Mapping[str, str] = field(default_factory=dict)
     rounds_blocks: bool = True
+    rounds_first_prompt: bool = False
     plain_decode: Callable[[StepRow, int], StepRow] = _one_more
     computes: Callable[[StepRow, int], bool] = _runs
     suspends: Callable[[StepRow, int], bool] = _is_paused
@@ -149,8 +150,8 @@ class SchedulerFormat:
 FORMATS: Mapping[str, SchedulerFormat] = {
     each.name: each
     for each in (
-        SchedulerFormat("continuous", "cb", COLUMNS),
-        SchedulerFormat("static", "sb", COLUMNS),
+        SchedulerFormat("continuous", "cb", COLUMNS, rounds_first_prompt=True),
+        SchedulerFormat("static", "sb", COLUMNS, rounds_first_prompt=True),
         SchedulerFormat("chunked", "chunked_prefill", CHUNKED_COLUMNS, "paused", "chunking", Chunking, ChunkingSetup),
         SchedulerFormat(
             "token_budget",

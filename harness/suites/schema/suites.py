@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from harness.suites.schema.base import MisfitError, Model, Names, Size, SuiteName, as_tuple, one_or_many
-from harness.suites.schema.cases import BehaviourCase, Case, OutputCase, StepsCase
+from harness.suites.schema.cases import BehaviourCase, Case, OutputCase, RequestsCase, StepsCase
 from harness.suites.schema.policy import PolicyName
 from harness.suites.schema.schedulers import FORMATS, OPTION_KEYS, Scheduler
-from harness.types import DEFAULT_SCHEDULER
+from harness.types import BLOCK_SIZE, DEFAULT_SCHEDULER
 
 MODELS_OF_THE_RUN = "$models"
 Backend = Literal["eager", "inductor", "sendnn"]
@@ -82,6 +82,23 @@ class AnySuite(Model):
                     if getattr(case.limits, limit) is not None:
                         hint = "remove it, or run this case on another scheduler"
                         raise MisfitError(why, "cases", i, "limits", limit, hint=hint)
+        return self
+
+    @model_validator(mode="after")
+    def _blocks_are_enough(self) -> "AnySuite":
+        rounds = any(FORMATS[name].rounds_first_prompt for name in self.parameters.scheduler)
+        for i, case in enumerate(self.cases):
+            available = case.limits.available_blocks
+            if available is None or not isinstance(case, RequestsCase):
+                continue
+            if beyond := case.request_beyond(available, rounds_first_prompt=rounds):
+                request, needed = beyond
+                what = (
+                    f"request {request} needs at least {needed} blocks of {BLOCK_SIZE} tokens, but available_blocks is "
+                    f"{available}"
+                )
+                hint = f"use {needed} or more, or smaller requests"
+                raise MisfitError(what, "cases", i, "limits", "available_blocks", hint=hint)
         return self
 
 

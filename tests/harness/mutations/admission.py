@@ -161,6 +161,16 @@ def batch_tkv_of_small_batches_only(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(continuous, "largest_batch_tkv", small)
 
 
+@schedule_mutation("sequences-count-until-they-end-in-the-order-of-their-ends", "expected a prefill of 2")
+def batch_tkv_in_the_order_in_which_sequences_joined(patch: pytest.MonkeyPatch) -> None:
+    def oldest_first(new: Candidate, running: Sequence[Running], tkv: int) -> int:
+        with pytest.MonkeyPatch.context() as inner:
+            inner.setattr(admission, "sorted", lambda ends: ends[::-1], raising=False)
+            return admission.largest_batch_tkv(new, running, tkv)
+
+    patch.setattr(continuous, "largest_batch_tkv", oldest_first)
+
+
 @schedule_mutation("third-to-end-decides-beyond-the-volume", "2 x 183 = 366 exceeds 365")
 def batch_tkv_of_the_first_two_to_end(patch: pytest.MonkeyPatch) -> None:
     def two(new: Candidate, running: Sequence[Running], tkv: int) -> int:

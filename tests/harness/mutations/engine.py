@@ -6,6 +6,7 @@ it against the mutated engine.
 
 from tests.harness.mutations import (
     admission,
+    block_edges,
     chunked,
     chunked_batch,
     coincidences,
@@ -81,6 +82,7 @@ DEFINED_IN = (
     options,
     writes,
     coincidences,
+    block_edges,
 )
 TITLES = {
     "Schedule and blocks": SCHEDULE_MUTATIONS,

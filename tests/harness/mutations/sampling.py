@@ -1,6 +1,6 @@
 """Mutations of how tokens are sampled."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -8,10 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from engine.execution.runner import ModelRunner
 from engine.kv_cache.blocks import BLOCK_SIZE
 from engine.model import sampler
 from engine.model.logits import processed
 from engine.request import SamplingParams, TokenOutput
+from engine.scheduling.plan import Runnable, kind_of
 from engine.sequence import SequenceState
 from tests.harness.mutations.registry import budget_output_mutation, chunked_output_mutation, output_mutation
 
@@ -250,3 +252,19 @@ def decode_greedily_with_chunked_prefill(patch: pytest.MonkeyPatch) -> None:
 @budget_output_mutation("sampled-with-a-seed-after-two-chunks", "should get different tokens")
 def decode_greedily_with_a_token_budget(patch: pytest.MonkeyPatch) -> None:
     always_decode_greedily(patch)
+
+
+@budget_output_mutation("samples-and-greedy-requests-in-mixed-steps", "its tokens depend on its batch")
+def draw_with_the_parameters_of_a_neighbour_in_mixed_steps(patch: pytest.MonkeyPatch) -> None:
+    execute, filtered = ModelRunner.execute, sampler.filtered_probabilities
+    kinds = [""]
+
+    def watched(self: ModelRunner, plan: Runnable, sequences: Mapping[str, SequenceState]) -> list[TokenOutput]:
+        kinds[0] = kind_of(plan)
+        return execute(self, plan, sequences)
+
+    def moved(logits: Tensor, params: Sequence[SamplingParams]) -> Tensor:
+        return filtered(logits, [*params[1:], params[0]] if kinds[0] == "mixed" else params)
+
+    patch.setattr(ModelRunner, "execute", watched)
+    patch.setattr(sampler, "filtered_probabilities", moved)

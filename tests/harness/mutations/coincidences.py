@@ -15,6 +15,7 @@ from engine.model import logits as processors
 from engine.request import Request
 from engine.scheduling.chunked import sequence as chunked_sequence
 from engine.scheduling.chunked.scheduler import ChunkedScheduler
+from engine.scheduling.continuous.scheduler import ContinuousScheduler, ScheduledSequence
 from engine.scheduling.plan import Prefill
 from engine.scheduling.static import StaticScheduler
 from engine.scheduling.token_budget import sequence as budget_sequence
@@ -167,3 +168,24 @@ def let_requests_join_a_static_batch_while_others_wait(patch: pytest.MonkeyPatch
         self._has_decoded = self._has_decoded and len(self._waiting) < 2
 
     patch.setattr(StaticScheduler, "commit", forgetful)
+
+
+@end_mutation("static-batches-of-one-and-one-after-a-gap", "join of request 1")
+def let_requests_join_a_static_batch_of_one(patch: pytest.MonkeyPatch) -> None:
+    may_join = ContinuousScheduler._may_join
+
+    def lax(self: StaticScheduler, sequence: ScheduledSequence) -> bool:
+        return (not self._has_decoded or len(self._running) == 1) and may_join(self, sequence)
+
+    patch.setattr(StaticScheduler, "_may_join", lax)
+
+
+@end_mutation("static-batches-of-one-and-one-after-a-gap", "no request ran, although running was none")
+def leave_a_static_batch_closed_that_ends_with_an_empty_queue(patch: pytest.MonkeyPatch) -> None:
+    commit = StaticScheduler.commit
+
+    def closed(self: StaticScheduler, ended: Collection[str]) -> None:
+        commit(self, ended)
+        self._has_decoded = self._has_decoded or not (self._running or self._waiting)
+
+    patch.setattr(StaticScheduler, "commit", closed)

@@ -13,7 +13,7 @@ from engine.kv_cache.blocks import BLOCK_SIZE
 from engine.model import sampler
 from engine.model.logits import processed
 from engine.request import SamplingParams, TokenOutput
-from engine.scheduling.plan import Runnable, kind_of
+from engine.scheduling.plan import MixedStep, PrefillChunk, Runnable, kind_of
 from engine.sequence import SequenceState
 from tests.harness.mutations.registry import budget_output_mutation, chunked_output_mutation, output_mutation
 
@@ -268,3 +268,24 @@ def draw_with_the_parameters_of_a_neighbour_in_mixed_steps(patch: pytest.MonkeyP
 
     patch.setattr(ModelRunner, "execute", watched)
     patch.setattr(sampler, "filtered_probabilities", moved)
+
+
+def list_one_alternative_fewer(patch: pytest.MonkeyPatch, steps: type[Any]) -> None:
+    """Leave out the last alternative of each token of steps with this type of plan."""
+    execute = ModelRunner.execute
+
+    def fewer(self: ModelRunner, plan: Runnable, sequences: Mapping[str, SequenceState]) -> list[TokenOutput]:
+        found = execute(self, plan, sequences)
+        return [token._replace(top=token.top[:-1]) for token in found] if isinstance(plan, steps) else found
+
+    patch.setattr(ModelRunner, "execute", fewer)
+
+
+@chunked_output_mutation("chunked-alternatives-of-every-number", "the alternatives to token 0 differ")
+def list_one_alternative_fewer_after_a_chunk(patch: pytest.MonkeyPatch) -> None:
+    list_one_alternative_fewer(patch, PrefillChunk)
+
+
+@budget_output_mutation("alternatives-of-every-number-in-mixed-steps", "the alternatives to token 0 differ")
+def list_one_alternative_fewer_with_a_token_budget(patch: pytest.MonkeyPatch) -> None:
+    list_one_alternative_fewer(patch, MixedStep)

@@ -1,5 +1,6 @@
 """Mutations of the in-process entry points, each with the behaviour case that must detect it."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -82,6 +83,14 @@ def send_a_chunk_of_a_stream_twice(patch: pytest.MonkeyPatch) -> None:
 @client_mutation("a-stop-string-is-no-part-of-the-answer", "Hugging Face's is")
 def give_out_what_a_stop_string_cuts(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(deltas, "held_back", lambda text, stops: 0)
+
+
+@client_mutation("the-longest-beginning-of-a-stop-string-is-held-back", "Hugging Face's is")
+def hold_back_the_shortest_beginning_of_a_stop_string(patch: pytest.MonkeyPatch) -> None:
+    def shortest(text: str, stops: Sequence[str]) -> int:
+        return next((n for n in range(1, len(text)) if any(stop.startswith(text[-n:]) for stop in stops)), 0)
+
+    patch.setattr(deltas, "held_back", shortest)
 
 
 @client_mutation("the-end-of-text-ends-an-answer", "finish reasons ['length']")

@@ -1,7 +1,7 @@
 """Find Spyre cards, and select those that a run may use.
 
-As in torch-spyre (``spyre_device_enum``), the PCI addresses of the cards come from the first of these sources that
-has any:
+As in torch-spyre (``spyre_device_enum``), the PCI addresses of the cards are read from the first of these sources that
+lists at least one card:
 
 1. the environment variables ``AIU_WORLD_RANK_0``, ``AIU_WORLD_RANK_1``, …
 2. the environment variable ``PCIDEVICE_IBM_COM_AIU_PF``
@@ -55,7 +55,8 @@ def root_of(environ: Mapping[str, str]) -> Path:
 def find_cards(environ: Mapping[str, str] = os.environ) -> tuple[Card, ...]:
     """Return the cards that this run may use.
 
-    Raises CardsError if SPYRE_CARDS names a card that does not exist, or is set and names no card.
+    These are all cards of this machine or, if the environment variable ``SPYRE_CARDS`` is set, the cards that it names.
+    Raises CardsError if the variable is set to a value without any name of a card, or names a card that does not exist.
     """
     root = root_of(environ)
     found = [Card(index, bus_id, _node(root, bus_id)) for index, bus_id in enumerate(_bus_ids(root, environ))]
@@ -66,7 +67,7 @@ def find_cards(environ: Mapping[str, str] = os.environ) -> tuple[Card, ...]:
 def leased_cards(environ: Mapping[str, str] = os.environ) -> list[str]:
     """Return the PCI addresses in ``AIU_WORLD_RANK_0``, ``AIU_WORLD_RANK_1``, …
 
-    These are the cards that the run has leased for this process (``Lease.environ`` in lease.py).
+    A run sets these environment variables to the cards that it has leased for this process.
     """
     return list(takewhile(bool, (environ.get(f"{RANK}{number}", "") for number in count())))
 

@@ -49,7 +49,7 @@ class Lease:
 
     @property
     def environ(self) -> dict[str, str | None]:
-        """Return the environment variables with which an engine uses exactly these cards.
+        """Return the environment variables with which an engine uses exactly the cards of this lease.
 
         A variable with the value None must be removed from the environment.
         """
@@ -118,7 +118,7 @@ def lease(cards: Sequence[Card], count: int, *, folder: Path | None = None, wait
 def _free_ones(cards: Sequence[Card], count: int, folder: Path) -> Lease | None:
     """Lease ``count`` free cards. If fewer are free, lease none and return None.
 
-    If processes leased the free cards and waited for more, two of them could deadlock.
+    A process must not keep some cards while it waits for more: two processes that do this could deadlock.
     """
     mine: list[Card] = []
     locks: list[FileLock] = []

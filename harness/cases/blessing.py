@@ -25,7 +25,8 @@ class Blessing:
 
     If a case runs in several configurations, the first one writes its golden table, and the others are compared with
     this table. Reference outputs are written even if a check of the engine fails. ``engine`` describes the engine under
-    test. ``done`` has the files that this run has written or found up to date.
+    test. ``done`` has the files that this run has written or found up to date. ``changes`` has a line of text for each
+    file that was written or removed. ``unchanged`` is the number of files that were up to date.
     """
 
     engine: str
@@ -34,7 +35,7 @@ class Blessing:
     unchanged: int = 0
 
     def accept(self, path: Path, suite: str, case: str, rows: Sequence[StepRow]) -> None:
-        """Write the golden step table of a case, unless the file already has these rows."""
+        """Write ``rows`` as the golden step table of a case to ``path``, unless the file already has these rows."""
         self.done.add(path)
         before = readable_rows(path)
         if not write_golden(path, suite, case, self.engine, rows):

@@ -33,7 +33,7 @@ def chat_spec(chat: Chat, vocabulary: Vocabulary) -> RequestSpec:
 def specs_with_reference(case: Case, vocabulary: Vocabulary) -> Iterator[RequestSpec]:
     """Yield the requests of a case whose outputs are compared with the reference.
 
-    Raises ValueError as ``request_spec`` and ``chat_spec`` do, for example if a prompt has no tokens.
+    Raises ValueError if the model's tokenizer can't produce a prompt, for example if a prompt has no tokens.
     """
     if isinstance(case, StepsCase | OutputCase):
         for position, request in enumerate(case.requests if case.expect.output == "reference" else ()):
@@ -52,9 +52,10 @@ def specs_with_reference(case: Case, vocabulary: Vocabulary) -> Iterator[Request
 
 
 def with_echoed_logprobs(spec: RequestSpec, logprobs: int | None) -> RequestSpec:
-    """Return the request for which the reference output of an answer with ``echo`` is computed.
+    """Return ``spec``, the request of an answer with ``echo``, in the form for which the reference is computed.
 
-    An answer with ``echo`` and ``logprobs`` also has logprobs of the prompt's tokens, so the reference needs them.
+    If the request asks for ``logprobs`` (not None), its answer also has logprobs of the prompt's tokens. Therefore the
+    returned request asks for ``prompt_logprobs``.
     """
     return spec if logprobs is None else replace(spec, prompt_logprobs=logprobs)
 

@@ -11,7 +11,8 @@ from harness.types import Verdict, failures
 def failure_text(expanded: Expanded, verdicts: Sequence[Verdict], place: str, bless_command: str) -> str:
     """Return the text that pytest shows for a failed test: the case and all failed verdicts.
 
-    ``place`` is the file and line of the case. ``bless_command`` is added if blessing could make the test pass.
+    ``place`` is the file and line of the case. ``bless_command`` is shown if writing the observed steps as the new
+    golden table could make the test pass.
     """
     case, lines = expanded.case, _head(expanded, place)
     for verdict in failures(verdicts):
@@ -45,9 +46,10 @@ def picture_text(verdicts: Sequence[Verdict], width: int) -> str:
 
 
 def broken_text(expanded: Expanded, place: str, what: str, more: Sequence[str]) -> str:
-    """Return the text that pytest shows for a test that has no verdicts because it was stopped early.
+    """Return the text that pytest shows for a test that was stopped by an error before it had any verdict.
 
-    ``what`` is a sentence about the reason. ``more`` are lines to add, such as a traceback.
+    ``what`` is a sentence that describes the error. ``more`` are lines to add, such as a traceback. ``place`` is the
+    file and line of the case.
     """
     return "\n".join([*_head(expanded, place), "", what, *more])
 

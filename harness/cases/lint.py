@@ -34,9 +34,9 @@ def lint_suite(loaded: LoadedSuite, more_markers: Collection[str]) -> None:
 
 
 def _same_stem(loaded: LoadedSuite) -> Iterator[Problem]:
-    """Check that no other suite in the same folder has the same name with another suffix.
+    """Yield a problem if another suite in the same folder has the same file name with another suffix.
 
-    For example, the golden step tables of both a.yaml and a.yml would be in ``expectations/a``.
+    For example, the golden step tables of a.yaml and those of a.yml would be in the same folder, ``expectations/a``.
     """
     for suffix in SUITE_SUFFIXES:
         other = loaded.path.with_suffix(suffix)
@@ -58,7 +58,7 @@ def _markers(loaded: LoadedSuite, known: Collection[str]) -> Iterator[Problem]:
 
 
 def _checks(loaded: LoadedSuite) -> Iterator[Problem]:
-    """Check that every check that a behaviour case names exists."""
+    """Yield a problem for each check that a behaviour case names, but that does not exist."""
     for index, case in enumerate(loaded.suite.cases):
         for number, action in enumerate(getattr(case, "actions", ())):
             if action.check is None or find(action.check.name) is not None:
@@ -69,7 +69,10 @@ def _checks(loaded: LoadedSuite) -> Iterator[Problem]:
 
 
 def _requirements_and_name(loaded: LoadedSuite) -> Iterator[Problem]:
-    """Check the name and the requirements of a suite in a folder with a requirements.yaml, or below such a folder."""
+    """Yield a problem if the suite's name is not its path, and for each requirement of a case that does not exist.
+
+    Yield nothing if no folder above the suite has a requirements.yaml.
+    """
     path = resolved(loaded.path)
     folder = _requirements_root(path)
     if folder is None:
@@ -93,9 +96,10 @@ def _requirements_root(path: Path) -> Path | None:
 
 
 def requirements_above(suite: Path) -> Mapping[str, Mapping[str, str]]:
-    """Return the requirements that apply to a suite file, by id. Return an empty mapping without a requirements.yaml.
+    """Return the requirements in the requirements.yaml nearest above a suite file, by id; {} if there is no such file.
 
-    A requirement has the keys ``must`` (its sentence) and ``source``. Those that no case can test also have ``by``.
+    Each requirement is a mapping with the keys ``must`` (the requirement as a sentence) and ``source`` (the section of
+    the rules that has it). A requirement that no case can test also has ``by``, which says how it is tested instead.
     """
     folder = _requirements_root(resolved(suite))
     return {} if folder is None else _requirements(folder / REQUIREMENTS)

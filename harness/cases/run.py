@@ -17,9 +17,9 @@ from harness.utils import spent
 def run_test(test: Test, session: Session) -> Verdicts:
     """Set the engine's limits to those of the case, run the case and check it. Return the verdicts.
 
-    Raises CaseError if the engine can't be run with these limits, or if the model's tokenizer can't produce these
-    prompts. Raises CheckpointError if the model is not available, and GoldenError, ReferenceMissingError or
-    ReferenceFileError if a golden step table or a reference output is missing or damaged.
+    Raises CaseError if the engine can't be run with these limits, or if the model's tokenizer can't produce a prompt of
+    the case. Raises CheckpointError if the model is not available, GoldenError if the golden step table is missing or
+    damaged, and ReferenceMissingError or ReferenceFileError if a reference output is missing or its file is damaged.
     """
     case = test.expanded.case
     try:
@@ -38,8 +38,9 @@ def run_test(test: Test, session: Session) -> Verdicts:
 def run_at_client(test: Test, client: Client, watched: Watched | None = None) -> Verdicts:
     """Run a behaviour case with a client of an engine that already has the case's limits.
 
-    ``watched`` is the engine if it runs in this process and its steps are to be checked, else None. Raises the same
-    errors as ``run_test``, except GoldenError.
+    ``watched`` is the engine if it runs in this process and its steps are to be checked, else None. Raises CaseError if
+    the model's tokenizer can't produce a prompt, CheckpointError if the model is not available, and
+    ReferenceMissingError or ReferenceFileError if a reference output is missing or its file is damaged.
     """
     try:
         with spent.timed("behaviour"):

@@ -35,10 +35,10 @@ def why_skipped(expanded: Expanded, driver: Driver, policy_of_the_run: Policy | 
 def missing_capability(
     expanded: Expanded, capabilities: frozenset[str], policy_of_the_run: Policy | None = None
 ) -> str | None:
-    """Return the name of a capability that the test needs and the driver lacks. Return None if the test can run.
+    """Return the name of the first capability that the test needs and that is not in ``capabilities``, None if none.
 
-    If no driver can run the case at this entry point, return the reason, which is a sentence of ``MISFITS``.
-    ``policy_of_the_run`` is the comparison policy given on the command line, None if there is none.
+    If no driver can run the case at the test's entry point (in-process or HTTP), return the reason, a sentence from
+    ``MISFITS``, instead of a name. ``policy_of_the_run`` is the comparison policy given on the command line, or None.
     """
     return next((need for need in _needs(expanded, capabilities, policy_of_the_run) if need not in capabilities), None)
 

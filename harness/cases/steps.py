@@ -21,7 +21,9 @@ from harness.types import Run, SchedulingLimits, StepRow, Verdict, failures
 def run_steps(test: Test, case: StepsCase, session: Session, limits: SchedulingLimits) -> Verdicts:
     """Prepare the case, run it and check it. ``limits`` are the effective limits of ``session``.
 
-    Raises the same errors as ``run_output``, and GoldenError if the golden step table is missing or damaged.
+    Raises CaseError if the case has a mistake, CheckpointError if its model is not available, ReferenceMissingError or
+    ReferenceFileError if a reference output is missing or its file is damaged, and GoldenError if the golden step table
+    is missing or damaged.
     """
     workload = prepare(test, case, limits)
     bless_references(test.blessing, workload.comparison)
@@ -72,7 +74,7 @@ def expected_rows(test: Test, case: StepsCase) -> Sequence[StepRow]:
 def _broken_off(test: Test, case: StepsCase, run: Run) -> Verdict:
     """Return the failed verdict about a run in which the engine raised an error or did not finish all requests.
 
-    If the case has a step table, the steps that were run are compared with it.
+    If the case has a step table, the verdict also says how the steps that were run differ from the table.
     """
     try:
         steps = expected_rows(test, case)
@@ -82,7 +84,7 @@ def _broken_off(test: Test, case: StepsCase, run: Run) -> Verdict:
 
 
 def _explained(verdict: Verdict, workload: Workload, run: Run) -> Verdict:
-    """Add to a failed verdict what the rules require at the first wrong step, with the numbers of this case."""
+    """Return the verdict. If it failed, add what the scheduler's rules require at the first wrong step of this run."""
     first = verdict.data.get("first")
     explanation = None if first is None else workload.explain(run, first)
     return replace(verdict, details=(*verdict.details, f"by the rules, {explanation}")) if explanation else verdict

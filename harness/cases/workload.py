@@ -69,23 +69,23 @@ class Workload:
         return [invariants, *([] if happened is None else [happened]), *outputs]
 
     def explain(self, run: Run, step: int) -> str | None:
-        """Return a sentence that says what the rules require at step ``step``, with the numbers of this case.
+        """Return a phrase that says what the scheduler's rules require at step ``step``, with the numbers of this case.
 
-        Return None if the rules can't be applied to the steps before ``step``.
+        Return None if the rules can't be applied to the run, for example if the driver does not report all limits.
         """
         return self.scheduler.explain(self.limits, self.options, self.specs, self.requests, run, step)
 
     @property
     def sizes(self) -> list[Size]:
-        """Return the size of each request, and the step at which it joins the queue."""
+        """Return a ``Size`` for each request: its prompt length, its ``max_tokens``, and the step at which it joins."""
         pairs = zip(self.specs, self.requests, strict=True)
         return [Size(len(spec.prompt_token_ids), spec.max_tokens, request.join_step) for spec, request in pairs]
 
     def with_picture(self, verdicts: Sequence[Verdict], run: Run) -> Verdicts:
-        """Add data about the run to the first verdict, for reports, and return all verdicts.
+        """Return the verdicts, after adding the steps, the request sizes and the step durations to the first verdict.
 
-        ``harness/timeline/sources.py`` and ``harness/latency/records.py`` read this data. The durations of steps are
-        left out if the outputs are not compared with reference outputs.
+        Time-lines (``harness/timeline/sources.py``) and latencies (``harness/latency/records.py``) are made from this
+        data. The durations of steps are left out if the outputs are not compared with reference outputs.
         """
         first, *others = verdicts
         rows = without_plain_decodes(run.steps)
@@ -122,10 +122,10 @@ def specs_of(test: Test, case: StepsCase | OutputCase) -> list[RequestSpec]:
 
 
 def _spec_maker(test: Test, case: StepsCase | OutputCase) -> Callable[[Request, int], RequestSpec]:
-    """Return a function that converts a request of the case and its position to the form that the driver takes.
+    """Return a function that converts (request of the case, position of the request) to the form that drivers take.
 
-    For a driver that runs no model, the result has the tokens that the driver pretends to generate or, if the scheduler
-    does not depend on tokens, a prompt of the right length whose token ids are all 0.
+    If the driver runs no model, the converted request has the tokens that the driver pretends to generate. If also the
+    scheduler does not depend on tokens, the prompt only has the right length, and all its token ids are 0.
     """
     model = test.expanded.configuration.model
     if TOKENS not in test.capabilities and test.scheduler.reads_tokens:

@@ -38,9 +38,10 @@ class CaseContext:
     """The state of one running case.
 
     ``make_request`` converts a request from the suite file to a request for the client, and gives it a unique name.
-    ``make_chat`` renders the prompt of a conversation. ``name_of`` returns a new unique request name. ``background``
-    has the actions that still run in the background, and ``results`` the results of actions that have ended, one for
-    each of their requests, both by the action's name.
+    ``make_chat`` renders the prompt of a conversation. ``name_of`` returns a new unique request name.
+
+    The keys of ``background`` and ``results`` are names of actions. ``background`` has the actions that still run in
+    the background. ``results`` has, for each action that has ended, a list with one result for each of its requests.
     """
 
     client: Client
@@ -51,7 +52,7 @@ class CaseContext:
     results: dict[str, Sequence[Result]] = field(default_factory=dict)
 
     def request(self, call: Call | StreamCall) -> ClientRequest:
-        """Convert the call of an action, from the suite file, to a request for the client."""
+        """Convert a call (the request that an action of the suite file sends) to a request for the client."""
         request = self.make_request(call)
         return ClientRequest(
             request.name,
@@ -66,7 +67,7 @@ class CaseContext:
     def chat_request(self, chat: Chat) -> ClientRequest:
         """Convert a conversation from the suite file to a request for the client.
 
-        The request has both the messages, and the prompt that the model's chat template renders from them.
+        The request has the messages, and also the prompt that the model's chat template renders from the messages.
         """
         return ClientRequest(
             self.name_of(), self.make_chat(chat), messages=tuple((m.role, m.content) for m in chat.messages)
@@ -90,8 +91,8 @@ async def streamed(
 ) -> Result:
     """Stream a request. Return the answer assembled from its chunks, or the ClientError if the request fails.
 
-    The client disconnects after ``leave_after`` chunks, if given. Each chunk is appended to ``chunks``, and
-    ``received`` is notified.
+    The client disconnects after ``leave_after`` chunks; with None, it receives the whole stream. For each chunk that
+    arrives, the chunk is appended to ``chunks``, and then the tasks that wait on ``received`` are notified.
     """
     chunks = [] if chunks is None else chunks
     stream = client.stream(request)

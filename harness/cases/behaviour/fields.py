@@ -21,9 +21,9 @@ class NoFieldError(LookupError):
 
 
 def document_of(body: str) -> Any:
-    """Return the JSON value in the body of a response. For a body of server-sent events, return a dict about them.
+    """Return the body of a response as a JSON value. If the body is server-sent events, the value is a dict.
 
-    The dict has the keys ``chunks`` (the JSON of each event), ``done`` (whether ``[DONE]`` occurs once, at the end),
+    The keys of the dict are ``chunks`` (the JSON of each event), ``done`` (whether ``[DONE]`` occurs once, at the end),
     ``one_id`` (whether all chunks have the same id), ``texts`` (the text of each choice, joined from its chunks) and
     ``ahead`` (positions of the chunks that have token ids, but no text). Raises ValueError if the body is not JSON, and
     KeyError, AttributeError or TypeError if a chunk does not have the form of OpenAI's API.
@@ -55,7 +55,10 @@ def _texts(choices: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def wrong_fields(body: str, expected: Mapping[str, Expected]) -> list[str]:
-    """Return a sentence for each field of a response that is not as expected."""
+    """Return an error message for each field of a response that is missing or does not have the expected value.
+
+    ``expected`` maps the path of a field, such as ``choices[0].text``, to its expected value.
+    """
     if not expected:
         return []
     try:
@@ -77,8 +80,9 @@ def wrong_fields(body: str, expected: Mapping[str, Expected]) -> list[str]:
 def at(document: Any, path: str) -> Any:
     """Return the value at a path such as ``choices[0].text`` or ``chunks[*].id``.
 
-    With ``[*]``, the rest of the path is looked up in each entry of a list, and the result is the list of the values
-    found. Entries without such a value are left out. Raises NoFieldError if there is no value at the path.
+    ``[*]`` stands for every entry of a list. The part of the path after ``[*]`` is looked up in each entry, and the
+    result is the list of the values found; entries in which it is missing are skipped. Raises NoFieldError if there is
+    no value at the path.
     """
     parts: list[str] = [name or index for name, index in _PART.findall(path)]
     return _follow(document, parts, path)
@@ -105,7 +109,10 @@ def _found(value: Any, parts: Sequence[str], path: str) -> list[Any]:
 
 
 def _expected_value(document: Any, value: Expected) -> Any:
-    """Return the expected value of a field. It may be computed from other fields of the response."""
+    """Return the expected value of a field as JSON.
+
+    ``value`` is either this JSON value, or an object that says how to compute it from other fields of ``document``.
+    """
     match value:
         case SameAs():
             return at(document, value.same_as)
@@ -130,7 +137,10 @@ def shown(value: Any) -> str:
 
 
 def wrong_headers(headers: Mapping[str, str], expected: Mapping[str, str]) -> list[str]:
-    """Return a sentence for each header that is missing or does not match its regular expression."""
+    """Return an error message for each expected header that is missing or whose value does not match.
+
+    ``expected`` maps the name of a header to the regular expression that the whole value must match.
+    """
     wrong = []
     for name, pattern in expected.items():
         value = headers.get(name.lower())

@@ -13,9 +13,10 @@ from harness.types import Verdict
 
 
 async def flood(context: CaseContext, label: str, wanted: Flood) -> list[Verdict]:
-    """Run the clients, and return a verdict about the answers of the clients that stay connected.
+    """Send the requests of all clients of a ``flood`` action concurrently, and check the answers.
 
-    Greedy requests are sent again afterwards, one at a time, and must get the same texts.
+    Some clients disconnect early. The other clients must get complete answers. If the requests are greedy, they are
+    then sent again one at a time, and must get the same texts as before. ``label`` names the action in the verdict.
     """
     requests = [context.request(wanted.call) for _ in range(wanted.clients)]
     requests = [

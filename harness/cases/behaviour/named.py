@@ -1,8 +1,8 @@
-"""Named checks: Python functions for what a list of actions in YAML cannot express.
+"""Named checks: Python functions that test behaviour which a list of actions in YAML cannot express.
 
 A case names a check with ``check: {name: …, options: {…}}``. A check is a coroutine ``(context, **options) -> str``. It
-returns a sentence about what it saw, or raises CheckFailedError. A name of the form ``package.module:function`` is a
-check from another package.
+returns a sentence that describes the correct behaviour it observed, or raises CheckFailedError. A check of another
+package is named ``package.module:function``.
 """
 
 import asyncio
@@ -44,9 +44,13 @@ def find(name: str) -> CheckFunction | None:
 
 
 async def run_check(context: CaseContext, label: str, wanted: Check) -> list[Verdict]:
-    """Run the check that an action names, and return its verdict. A check that takes over two minutes has failed."""
+    """Run the check that an action names, and return a list with its verdict.
+
+    The verdict is a failure if the check raises an exception, or takes longer than two minutes. ``label`` names the
+    action in the verdict.
+    """
     function = find(wanted.name)
-    assert function is not None, "checked when the suite was loaded"
+    assert function is not None, "a suite that names an unknown check is rejected when it is loaded"
     label = f"{label[:-1]} {wanted.name})"
     try:
         well = await asyncio.wait_for(function(context, **wanted.options), 2 * SECONDS)
@@ -108,7 +112,7 @@ async def half_closed_connection(context: CaseContext, max_tokens: int = 400) ->
     await reader.read()
     writer.close()
     await _until_idle(context)
-    return "the sending half was closed while streaming; afterwards no requests run and no blocks are in use"
+    return "the client closed its sending half while streaming; afterwards no requests run and no blocks are in use"
 
 
 @check

@@ -11,16 +11,16 @@ ECHO_OVER_HTTP_ONLY = "the case uses echo of the HTTP API, and this configuratio
 IN_PROCESS_ONLY = "the case aborts a request, and an HTTP client can only disconnect"
 STEPS_IN_PROCESS = "the case has max_steps, and the steps of a request can't be observed over HTTP"
 MISFITS = frozenset({OVER_HTTP_ONLY, ECHO_OVER_HTTP_ONLY, IN_PROCESS_ONLY, STEPS_IN_PROCESS})
-"""Reasons why a case can't run at an entry point, whichever driver is used."""
+"""Reasons why a case can't run with a client of one kind (in-process or HTTP), whichever driver is used."""
 STRUCTURE_FIELDS = frozenset({"structured_outputs", "response_format"})
 """The fields of a request body that give the format of the answer."""
 
 
 def needs_of(case: BehaviourCase, entry_point: str) -> Iterator[str]:
-    """Yield the capabilities that the case needs at this entry point, ``in-process`` or ``http``.
+    """Yield the names of the driver capabilities that the case needs. ``entry_point`` is ``in-process`` or ``http``.
 
-    If the case can't run at the entry point, the reason (from MISFITS) is yielded in place of a capability. No driver
-    has a capability of that name, so the case is skipped.
+    If the case can't run at the entry point with any driver, also yield the reason, a sentence from MISFITS. The caller
+    looks up the sentence like the name of a capability. No driver has such a capability, so the case is skipped.
     """
     yield HTTP if entry_point == "http" else OFFLINE_API
     if entry_point != "http" and any(_of_many_clients(action) for action in case.actions):
@@ -58,9 +58,9 @@ def needs_of(case: BehaviourCase, entry_point: str) -> Iterator[str]:
 
 
 def wants_a_server_alone(case: BehaviourCase) -> bool:
-    """Return whether a case over HTTP needs a server that no other case uses, because it may stop the server.
+    """Return whether a case over HTTP may stop the server, so that it needs a server that no other case uses.
 
-    This is true for cases that restart the server, set ``drain_seconds`` or name a check from another package.
+    A case may stop the server if it restarts the server, sets ``drain_seconds`` or names a check from another package.
     """
     foreign = (action.check is not None and ":" in action.check.name for action in case.actions)
     restarts = (action.restart is not None for action in case.actions)
@@ -68,8 +68,8 @@ def wants_a_server_alone(case: BehaviourCase) -> bool:
 
 
 def _of_many_clients(action: Action) -> bool:
-    """Return whether an action needs a client that handles several requests at the same time.
+    """Return whether an action needs a client that can have several requests at the same time.
 
-    These are the actions that send or end a single request, and ``flood``.
+    The actions ``generate``, ``wait``, ``metrics``, ``restart``, ``http`` and ``check`` do not need it.
     """
     return any((action.complete, action.stream, action.chat, action.flood, action.abort, action.disconnect))

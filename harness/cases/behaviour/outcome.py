@@ -17,12 +17,13 @@ Result = Answer | ClientError | RawAnswer
 
 @dataclass(frozen=True)
 class ExpectedAnswer:
-    """What Hugging Face generates for one answer: text, and the logprob of each token.
+    """The answer that Hugging Face (the reference) generates to a request: its text, and the logprob of each token.
 
-    ``alternatives`` is the number of top logprobs requested for each token. ``precision`` is the precision in which the
-    engine computes, such as ``float16``. ``forks`` are beginnings of other correct texts. Each follows the reference's
-    text up to a token where two tokens are nearly equally likely in that precision, and continues with the other token.
-    ``prompt_logprobs`` and ``prompt_alternatives`` are the same for the tokens of the prompt.
+    ``alternatives`` is the number of top logprobs requested for each generated token. ``precision`` is the precision in
+    which the engine computes, such as ``float16``. ``forks`` are beginnings of other texts that are also correct. A
+    fork equals the reference's text up to a token where two tokens are nearly equally likely in that precision, and
+    continues with the second of the two. ``prompt_logprobs`` and ``prompt_alternatives`` have the logprob of each token
+    of the prompt, and the number of top logprobs requested for each of these tokens.
     """
 
     text: str
@@ -34,9 +35,9 @@ class ExpectedAnswer:
     prompt_alternatives: int = 0
 
     def allows(self, text: str) -> bool:
-        """Return whether ``text`` equals the reference's text or begins with a fork.
+        """Return whether ``text`` equals the reference's text, or begins with one of ``forks``.
 
-        The text after a fork is not compared.
+        If it begins with a fork, the text after the fork is not compared.
         """
         return text == self.text or text.startswith(self.forks)
 
@@ -52,9 +53,10 @@ def check_outcome(
 ) -> Verdict:
     """Check the ``results`` of an action, one for each of its requests, against ``expect``. Return one verdict.
 
-    ``label`` names the action, for messages. ``expected_answers`` has Hugging Face's answers, in the order of the
-    engine's answers. ``others`` has the results of other actions by name, as ``results``. ``prompt_tokens`` has the
-    length of each request's prompt, in tokens. The last three are needed only if ``expect`` refers to them.
+    ``label`` names the action, for messages. The keyword arguments are needed only if ``expect`` refers to them:
+    ``expected_answers`` has Hugging Face's answers, in the order of the engine's answers. ``others`` maps the name of
+    each other action to the results of its requests. ``prompt_tokens`` has the length of each request's prompt in
+    tokens.
     """
     errors = [result for result in results if isinstance(result, ClientError)]
     if errors:
@@ -88,7 +90,8 @@ def check_outcome(
 def check_error(label: str, error: ClientError, expect: Outcome) -> Verdict:
     """Check an error against the ``error`` that the case expects. The verdict is a failure if the case expects none.
 
-    Errors of an engine in this process have neither a status nor a type, so these two are compared only over HTTP.
+    The status and the type of an error are compared only over HTTP, because errors of an engine in this process have
+    neither.
     """
     data = {"error": error.message, "status": error.status, "type": error.kind, "param": error.param}
     text = error.message if error.status is None else f"{error.status} {error.kind}: {error.message}"
@@ -156,7 +159,7 @@ def _wrong_texts(
 
 
 def _texts(results: Sequence[Result]) -> list[str]:
-    """Return the texts of all answers to the requests of an action, or its error."""
+    """Return the texts of all answers to the requests of an action. For a request that failed, return its error."""
     found = [[c.text for c in result.choices] if isinstance(result, Answer) else [str(result)] for result in results]
     return [text for texts in found for text in texts]
 
@@ -171,7 +174,11 @@ def _wrong_logprobs(index: int, choice: Choice, expected: ExpectedAnswer) -> lis
 
 
 def _wrong_prompt_logprobs(index: int, choice: Choice, expected: ExpectedAnswer) -> list[str]:
-    """Return the same messages as ``_wrong_logprobs``, for the tokens of the prompt. The first token has no logprob."""
+    """Return an error message for each logprob of a token of the prompt that is not close to the reference's.
+
+    Return one more message if a token does not have the requested number of alternatives. The first token of a prompt
+    has no logprob and no alternatives.
+    """
     expected = replace(expected, alternatives=expected.prompt_alternatives)
     what, wanted = f"answer {index}: prompt", expected.prompt_logprobs
     return _apart(what, choice.prompt_logprobs, choice.prompt_alternatives, wanted, expected)

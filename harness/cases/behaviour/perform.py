@@ -59,10 +59,12 @@ async def perform(
     expected_answers: ExpectedAnswers,
     after_generate: AfterGenerate,
 ) -> list[Verdict]:
-    """Perform the actions. Return their verdicts in order, then a verdict about whether the engine is idle at the end.
+    """Perform the actions of a case in order. Return their verdicts, then one about whether the engine is idle at last.
 
-    After the last action, wait for the actions in the background. No wait takes longer than two minutes.
-    ``make_request`` and ``make_chat`` are as in ``CaseContext``.
+    After the last action, wait for the actions that still run in the background. No wait takes longer than two minutes.
+    ``make_request`` converts a request from the suite file to a request for the client. ``make_chat`` renders the
+    prompt of a conversation. ``expected_answers`` returns Hugging Face's answers to requests. ``after_generate`` checks
+    the engine's steps after a ``generate`` action.
     """
     names = iter(range(1_000_000))
     context = CaseContext(client, make_request, make_chat, lambda: f"extra-{next(names)}")
@@ -122,8 +124,9 @@ def _verdict(label: str, trouble: str | None, well: str) -> list[Verdict]:
 async def _miscounted(play: _Play, wanted: ServerMetrics) -> str | None:
     """Wait until the server's metrics have grown by the expected values since the start of the case.
 
-    Return None if they have, or, after a timeout, an error message with the metrics that differ. It is necessary to
-    wait because a server may update its metrics one step after it sends an answer.
+    Return None if the metrics have grown by these values. If they have not after a timeout, return an error message
+    with the metrics that differ. A wait is necessary because a server may update its metrics one step after it sends
+    an answer.
     """
     last: list[str] = []
 
@@ -141,7 +144,11 @@ async def _miscounted(play: _Play, wanted: ServerMetrics) -> str | None:
 
 
 async def _disconnect(context: CaseContext, label: str, name: str) -> list[Verdict]:
-    """Disconnect the client of a background action. The verdict is a failure if the request had already finished."""
+    """Disconnect the client of the background action ``name``, and return a list with one verdict.
+
+    The verdict is a failure if the request of the background action had already finished. ``label`` names the
+    ``disconnect`` action in the verdict.
+    """
     background = context.background.pop(name)
     ended = background.task.done()
     background.task.cancel()
@@ -249,9 +256,9 @@ async def _ended(play: _Play, name: str) -> list[Verdict]:
 
 
 async def _left_idle(client: Client) -> Verdict:
-    """Wait until the engine is idle. The verdict is a pass if the engine becomes idle, and a failure after a timeout.
+    """Wait until the engine is idle, and return a passed verdict. Return a failed verdict if it is not after a timeout.
 
-    It is necessary to wait because the engine frees the blocks of a disconnected client only in the next step.
+    A wait is necessary because the engine frees the blocks of a disconnected client only in the next step.
     """
     last: list[ServingState] = []
 

@@ -22,7 +22,9 @@ from harness.types import RequestSpec, SchedulingLimits, Verdict
 
 
 def run_behaviour(test: Test, client: Client, watched: Watched | None = None) -> list[Verdict]:
-    """Perform the actions of the case and check their outcomes. With ``watched``, also check the engine's steps.
+    """Perform the actions of a behaviour case and check their outcomes.
+
+    If ``watched`` is not None, also check the engine's steps during ``generate`` actions, and the engine's limits.
 
     Raises ValueError if the model can't tokenize a prompt, ReferenceMissingError if a reference output has not been
     computed, and ReferenceFileError if the file of reference outputs can't be read.
@@ -69,7 +71,10 @@ def run_behaviour(test: Test, client: Client, watched: Watched | None = None) ->
 
 
 def _compared(request: ClientRequest) -> RequestSpec:
-    """Return the request for which the reference output is computed, with the logprobs that the answer must have."""
+    """Return the request for which the reference output is computed.
+
+    For a request with ``echo``, it also asks for logprobs of the prompt, because the answer must have them.
+    """
     return with_echoed_logprobs(request.spec, request.logprobs) if request.echo else request.spec
 
 
@@ -79,7 +84,7 @@ def expected_answer(
     """Return the answer that Hugging Face generates to a request.
 
     ``reference`` is Hugging Face's continuation of the prompt. ``prompt`` has the logprobs of the prompt's tokens from
-    the second on; it is None if these are not compared.
+    the second token on; it is None if logprobs of the prompt are not compared.
     """
     spec = request.spec.truncated()
     answer = ended(reference, spec, vocabulary)

@@ -29,9 +29,10 @@ def check_generate(
     requests: Sequence[Request],
     bounds: StepBounds | None,
 ) -> list[Verdict]:
-    """Check the steps of the engine's last ``generate`` call: the invariants, and the ``max_steps`` of the case.
+    """Check the steps of the engine's last ``generate`` call against the scheduler's invariants and ``bounds``.
 
-    If the driver does not report these steps, the result is empty, or one failure if the case has ``max_steps``.
+    ``bounds`` is the ``max_steps`` of the case, None if it has none. If the driver does not report the steps, return an
+    empty list or, if there are ``bounds``, a list with one failed verdict.
     """
     run = run_of_generate(watched.session, len(requests))
     if run is None:
@@ -64,7 +65,7 @@ def run_of_generate(session: Session, requests: int) -> Run | None:
 
 
 def check_bounds(run: Run, specs: Sequence[RequestSpec], bounds: StepBounds) -> Verdict:
-    """Check that no request took more steps for its first token, or between tokens, than ``max_steps`` allows."""
+    """Check that every request waited and got its tokens within the numbers of steps in ``bounds``."""
     sizes = [Size(len(spec.prompt_token_ids), spec.max_tokens) for spec in specs]
     late = [line for request in request_latencies(run.steps, sizes) for line in _exceeded(request, bounds)]
     if late:

@@ -12,7 +12,7 @@ POLL_SECONDS = 0.01
 
 
 async def eventually(holds: Callable[[], Awaitable[bool]]) -> bool:
-    """Wait until the condition holds. Return False if it does not hold within 60 seconds (``SECONDS``)."""
+    """Wait until ``holds()`` is True. Return True then, or False if this takes longer than 60 s (``SECONDS``)."""
     give_up = time.monotonic() + SECONDS
     while not await holds():
         if time.monotonic() > give_up:
@@ -22,7 +22,10 @@ async def eventually(holds: Callable[[], Awaitable[bool]]) -> bool:
 
 
 async def wait_for(context: CaseContext, wait: Wait) -> str | None:
-    """Wait until the condition of a ``wait`` action holds. Return an error message after a timeout, else None."""
+    """Wait until the condition of a ``wait`` action holds, and return None.
+
+    Return an error message if the condition does not hold before a timeout, or holds later than the action allows.
+    """
     if wait.end_of is not None:
         done, _ = await asyncio.wait([context.background[wait.end_of].task], timeout=SECONDS)
         return None if done else f"{wait.end_of} did not end within {SECONDS} s"
@@ -46,9 +49,9 @@ async def wait_for(context: CaseContext, wait: Wait) -> str | None:
 
 
 def _in_time(context: CaseContext, wait: Wait) -> str | None:
-    """Return an error message if the condition of a ``wait`` action became true too late, else None.
+    """Return an error message if the condition of a ``wait`` action was met too late, None if it was met in time.
 
-    That is too late if the background action ``of`` has already received ``before_tokens`` tokens.
+    ``wait.of`` names a background action. Too late means: after this action received ``wait.before_tokens`` tokens.
     """
     if wait.of is None or wait.before_tokens is None:
         return None

@@ -19,10 +19,10 @@ def check_happens(
     limits: SchedulingLimits,
     options: Options,
 ) -> Verdict | None:
-    """Check that the required events occurred in a run and the forbidden ones did not.
+    """Check that the events under ``happens`` of a case occurred in its run, and that those under ``never`` did not.
 
-    Return None if the case has neither ``happens`` nor ``never``. ``limits`` are the effective limits; all of them must
-    be given.
+    Return None if the case has neither ``happens`` nor ``never``. ``limits`` are the effective limits of the engine;
+    none of them may be None.
     """
     if not case.happens and not case.never:
         return None
@@ -64,13 +64,13 @@ def _matches(event: Event, wanted: Happening) -> bool:
 
 
 _SHOWN_BY = {"block_taken_in_decode": "used", "tkv_growth": "tkv", "hit": "hits"}
-"""The column of the step table that shows an event, for columns that drivers report as not observed."""
+"""Column of the step table that shows an event. Only events are listed whose column some drivers can't observe."""
 
 
 def _hidden(wanted: Happening, scheduler: SchedulerSpec, run: Run) -> bool:
-    """Return whether an event can't be seen because the driver did not observe the column that would show it.
+    """Return whether the run can't show an event, because the driver could not observe the event's column in each step.
 
-    Return False if the scheduler does not have this column, because with such a scheduler the event can't happen.
+    Return False if the scheduler does not have this column: the event can't happen with a scheduler without it.
     """
     column = _SHOWN_BY.get(wanted.event, "")
     return column in scheduler.format.columns and any(getattr(step, column) is None for step in run.steps)

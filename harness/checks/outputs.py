@@ -28,9 +28,9 @@ TOP_COMPARED = 20
 class Comparison:
     """The reference outputs of a case, and the policy for comparing the engine's outputs with them.
 
-    ``wanted`` and ``references`` have one entry for each request. An entry of ``wanted`` says which output Hugging Face
-    has to compute, and the entry of ``references`` is this output. An output may have more than ``max_tokens`` tokens.
-    ``file`` is the path of the file for the reference outputs. The file may not exist yet.
+    ``wanted`` and ``references`` have one entry for each request: ``wanted`` says which output Hugging Face has to
+    compute, and ``references`` has this output. It may have more tokens than ``max_tokens`` of the request. ``file`` is
+    the path of the file for the reference outputs, which may not exist yet.
     """
 
     policy: ResolvedPolicy
@@ -43,9 +43,10 @@ class Comparison:
 
 
 def requested_policy(expanded: Expanded, of_the_run: Policy | None) -> Policy | None:
-    """Return the policy for comparing the outputs of a case, None if the default applies.
+    """Return the policy that is named for comparing the outputs of a case, None if none is named.
 
-    The first of these that names a policy applies: the suite's parameters, the case, the command line (``of_the_run``).
+    A policy named in the suite's parameters takes precedence over one in the case, and the latter over ``of_the_run``,
+    the policy named on the command line.
     """
     named = expanded.configuration.policy
     if named is not None:
@@ -62,10 +63,11 @@ def prepare_outputs(
     suite_path: Path,
     policy: Policy | None,
 ) -> tuple[tuple[RequestSpec, ...], Comparison | None]:
-    """Look up the reference outputs. Return the requests with the fields that the policy needs, and the comparison.
+    """Look up the reference outputs of a case. Return (the requests to send to the engine, the Comparison).
 
-    The fields are the number of logprobs and, for the policy ``golden``, the golden tokens. The comparison is None if
-    the case does not compare its outputs. Raises CheckpointError if the model is not available, ReferenceMissingError
+    The returned requests are ``specs`` with the fields that the policy needs: the number of logprobs and, for the
+    policy ``golden``, the golden tokens. If the case does not compare its outputs, the requests are ``specs``, and None
+    is returned in place of the Comparison. Raises CheckpointError if the model is not available, ReferenceMissingError
     if a reference output is missing and must not be computed, and ReferenceFileError if the file is damaged.
     """
     if case.expect.output != "reference":
@@ -101,9 +103,11 @@ def check_outputs(
     run: Run,
     max_model_len: int | None,
 ) -> list[Verdict]:
-    """Compare each request's output with the reference, and ``simulated_tokens`` of the case with the engine's tokens.
+    """Compare each request's output with its reference. Return a verdict for each comparison.
 
-    ``max_model_len`` is the effective limit in tokens, at which a request can end early; None if it is not known.
+    The ``simulated_tokens`` in the case must equal the tokens of the engine; for each request whose tokens do not, add
+    a failed verdict. Without a ``comparison`` (None), only these are checked. ``max_model_len`` is the effective limit
+    of the context in tokens, at which a request can end before ``max_tokens``; None if it is not known.
     """
     specs = [spec.within(max_model_len) for spec in specs]
     verdicts = _against_reference(comparison, specs, case, run) if comparison else []
@@ -133,9 +137,9 @@ def _against_reference(
 
 
 def _simulated_tokens(specs: Sequence[RequestSpec], case: StepsCase | OutputCase, run: Run) -> list[Verdict]:
-    """Check that the ``simulated_tokens`` of the case are the tokens that the engine generated.
+    """Return a failed verdict for each request whose ``simulated_tokens`` in the case differ from the engine's tokens.
 
-    Requests whose tokens were simulated in this run are not checked.
+    Requests whose tokens were simulated in this run are not checked, because the engine did not run a model for them.
     """
     wrong = []
     for spec, request, tokens in zip(specs, case.requests, run.tokens, strict=True):

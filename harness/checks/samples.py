@@ -24,10 +24,10 @@ def check_samples(
     session: Session,
     limits: SchedulingLimits,
 ) -> list[Verdict]:
-    """Check what an output case expects of its outputs, apart from the comparison with a reference.
+    """Check the outputs of a case under ``alone``, ``distribution``, ``same`` and ``unlike`` of its ``expect``.
 
-    ``limits`` are the effective limits of the run. If the case expects ``alone`` or ``distribution``, its requests are
-    run again, which resets the session.
+    The comparison with a reference is not done here. ``limits`` are the effective limits of the run. If the case
+    expects ``alone`` or ``distribution``, its requests are run again, which resets the session.
     """
     specs = [spec.within(limits.max_model_len) for spec in specs]
     verdicts = []
@@ -46,10 +46,10 @@ def check_samples(
 def _as_alone(
     configuration: Configuration, case: OutputCase, specs: Sequence[RequestSpec], run: Run, session: Session
 ) -> list[Verdict]:
-    """Check that greedy and seeded requests get the same tokens when they run alone, without other requests.
+    """Check that each greedy or seeded request gets the same tokens when it runs without other requests.
 
-    Return a verdict for each of these requests. The other requests of the case are not checked, because their tokens
-    differ from run to run.
+    Return a verdict for each greedy or seeded request. Requests that sample without a seed are not checked, because
+    their tokens differ from run to run.
     """
     within = DEFAULT_BOUNDS[precision_of(configuration.backend, model_of_run(configuration.model))].abs_tol
     verdicts = []

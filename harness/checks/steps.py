@@ -15,9 +15,10 @@ BLOCK_COLUMNS = ("reserved", "used")
 def check_steps(run: Run, expected: Sequence[StepRow], *, blocks: bool = True) -> Verdict:
     """Compare the steps of a run with an expected step table.
 
-    ``expected`` may omit plain decodes (see ``StepRow``). With ``blocks`` False, the columns ``reserved`` and ``used``
-    are not compared, for drivers that can't observe blocks. A cell is not compared either if the driver observed None
-    for it. The verdict's ``data`` has both tables without plain decodes.
+    ``expected`` may omit plain decodes: decode steps in which no request joins, ends or takes a block. The observed and
+    the expected table are in the verdict's ``data``, both without plain decodes. The columns ``reserved`` and ``used``
+    are not compared if ``blocks`` is False, for drivers that can't observe blocks. Cells for which the driver reports
+    None are not compared either.
     """
     rows, wanted = without_plain_decodes(run.steps), shorten(expected)
     data = {"steps": steps_as_data(rows), "expected": [as_data(row) for row in wanted], "differing": {}}
@@ -52,16 +53,19 @@ def _compared_row_by_row(
 
 
 def expected_kind(row: StepRow, before: StepRow | None, got_tokens: Collection[int] = ()) -> str:
-    """Return the kind of a step, such as ``prefill``, from its row of an expected table.
+    """Return the kind of a step, such as ``prefill``, that its ``row`` of an expected table implies.
 
-    ``before`` is the row of the step before, if there is one. ``got_tokens`` are the requests that got a token in an
-    earlier step.
+    ``before`` is the row of the step before, None for the first row. ``got_tokens`` are the requests that got a token
+    in an earlier step.
     """
     return scheduler_of_row(row).kind_of_row(row, before, got_tokens)
 
 
 def _differences(step: StepRow, wanted: StepRow, columns: Sequence[str]) -> list[str]:
-    """Return the names of the columns that differ. A column that the driver could not observe (None) never differs."""
+    """Return the names of the ``columns`` in which the observed row ``step`` differs from the expected row ``wanted``.
+
+    A column that the driver could not observe (None in ``step``) is left out.
+    """
     return [name for name in columns if getattr(step, name) not in (None, getattr(wanted, name))]
 
 
@@ -89,7 +93,10 @@ def _explain(
 
 
 def _cause(row: StepRow, wrong: Sequence[str]) -> str:
-    """Return the column in ``wrong`` that most likely causes the other wrong columns of the step."""
+    """Return the column in ``wrong`` that most likely causes the other differences of the step.
+
+    ``row`` is the expected row. Its scheduler lists the columns in this order.
+    """
     return next((column for column in scheduler_of_row(row).causes if column in wrong), wrong[0])
 
 
@@ -125,7 +132,7 @@ def _named(kind: str, row: StepRow) -> str:
 def step_table_lines(
     steps: Sequence[StepRow], expected: dict[int, StepRow], first: int, columns: Sequence[str]
 ) -> list[str]:
-    """Return the rows around step ``first`` as lines with aligned columns.
+    """Return the rows around step ``first``, the first wrong one, as lines of text with aligned columns.
 
     ``expected`` has the expected rows by step number. A wrong cell is shown as ``observed≠expected``.
     """
@@ -153,7 +160,11 @@ def _pad(cell: str, width: int, index: int) -> str:
 
 
 def _cell(step: StepRow, row: StepRow, wanted: StepRow | None, column: str) -> str:
-    """Return the text of a cell, ``?`` if the driver could not observe it. ``row`` is ``step`` as a row of a table."""
+    """Return the text of the cell in ``column``, ``?`` if the driver could not observe its value.
+
+    ``step`` is the observed row, and ``row`` is the same row with 0 or empty in place of values that were not observed.
+    ``wanted`` is the expected row. If it has another value, the text is ``observed≠expected``.
+    """
     if wanted is not None and getattr(step, column) is None and getattr(wanted, column) is not None:
         return "?"
     return _compared(getattr(row, column), getattr(wanted, column) if wanted else None)

@@ -37,11 +37,11 @@ def check_alone(
     aborted: bool,
     logprobs_within: float | None = None,
 ) -> Verdict:
-    """Run a request again, without others in the batch, and check that it gets the same tokens.
+    """Run a request again, without other requests in the batch, and check that it gets the same tokens.
 
-    ``together`` are the request's tokens in the batch. If the request was ``aborted``, they need only be the first
-    tokens of the second run. ``logprobs_within`` is the absolute tolerance for logprobs, None if the request asks for
-    none. Resets the session.
+    ``together`` are the tokens that the request got in the batch. If it was ``aborted`` there, they must equal only the
+    first tokens that it gets alone. ``logprobs_within`` is the absolute tolerance of logprobs, None if no logprobs are
+    compared. Resets the session.
     """
     number = spec.request_id
     if aborted and not together:
@@ -61,7 +61,11 @@ def check_alone(
 
 
 def _logprobs_apart(together: Sequence[Token], alone: Sequence[Token], within: float) -> list[str]:
-    """Return an error message for each token whose logprobs differ between the batch and the request alone."""
+    """Return an error message for each position at which a request's logprobs in the batch and alone differ too much.
+
+    ``together`` has the request's tokens in the batch, ``alone`` the same tokens from its run without other requests.
+    ``within`` is the absolute tolerance.
+    """
     wrong = []
     for position, (ours, lone) in enumerate(zip(together, alone, strict=True)):
         here, there = (ours.logprob, *(v for _, v in ours.top)), (lone.logprob, *(v for _, v in lone.top))

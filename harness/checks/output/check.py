@@ -78,7 +78,7 @@ def _data(
 ) -> dict[str, Any]:
     """Return the engine's and the reference's tokens as JSON types, for reports.
 
-    Lists have one entry for each position. Logprobs that the driver can't observe are None.
+    The lists in the result have one entry for each position. Logprobs that the driver can't observe are None.
     """
     token_ids = [token.token_id for token in tokens]
     return {

@@ -51,9 +51,10 @@ class Position:
 class Sequences:
     """The engine's tokens, the reference, and functions that a comparison of the two needs.
 
-    ``free(position, token_id)`` returns whether the token may be chosen: tokens that end the request may not be chosen
-    before ``min_tokens``. ``rescored()`` runs the reference model on the engine's tokens, and returns its logprobs.
-    ``own_length()`` returns after how many of the engine's tokens the stop conditions end the request.
+    ``free(position, token_id)`` returns whether the token may be chosen at a position: before ``min_tokens``, tokens
+    that end the request may not be chosen. ``rescored()`` runs the reference model on the engine's tokens, and returns
+    the model's logprobs of them. ``own_length()`` returns the number of the engine's tokens up to the one at which a
+    stop condition ends the request.
     """
 
     tokens: Sequence[Token]
@@ -108,10 +109,12 @@ def _exact(sequences: Sequences, bounds: Bounds) -> list[Position]:
 
 
 def _rank_fits(seen: int | None, right: ReferenceToken, bounds: Bounds) -> bool:
-    """Return whether the engine's rank of a token fits the reference's logprobs; True if the rank is not known.
+    """Return whether the engine's rank of a token (``seen``) agrees with the reference's logprobs; True if it is None.
 
-    Tokens whose logprobs differ by at most ``margin`` may be ranked in either order. Tokens that the reference does not
-    list can only lower the rank of a token that is at most ``margin`` above the last listed one, or is not listed.
+    Tokens whose logprobs differ by at most ``margin`` may be in either order. So the rank must be larger than the
+    number of tokens that are better by more than ``margin``, and at most the number of tokens that are not worse by
+    more than ``margin``. The upper bound applies only if the token is better by more than ``margin`` than the last of
+    the reference's top tokens. Otherwise tokens that are not among the top tokens can rank above it.
     """
     if seen is None:
         return True
@@ -125,7 +128,7 @@ def with_alternatives(positions: Sequence[Position], count: int, bounds: Bounds)
     """Check that each position has ``count`` alternative tokens, and compare their logprobs with the reference's.
 
     At each rank, the engine's and the reference's logprob must be close. The tokens at a rank may differ only if their
-    logprobs in the reference are close as well. Where this does not hold, ALTERNATIVES is added to the position's
+    logprobs in the reference are close as well. If a position breaks one of these rules, ALTERNATIVES is added to its
     ``wrong``.
     """
     return [p if _alternatives_fit(p, count, bounds) else replace(p, wrong=(*p.wrong, ALTERNATIVES)) for p in positions]
@@ -168,9 +171,9 @@ def _published(sequences: Sequences, bounds: Bounds, *, same_tokens: bool) -> li
 def _divergence(sequences: Sequences, bounds: Bounds) -> list[Position]:
     """Compare by the policy ``divergence``: the engine may choose a token that is nearly as likely as the best one.
 
-    From the first different token on, the reference model is run on the engine's own tokens. Each token's logprob in
-    the reference must be at most ``margin`` below that of the reference's best token, and at most ``abs_tol`` away from
-    its logprob in the engine.
+    From the first token on that differs from the reference's, logprobs are compared with those that the reference model
+    computes for the engine's own tokens. A token's logprob by the reference model must be at most ``margin`` below that
+    of the best token, and differ by at most ``abs_tol`` from its logprob in the engine.
     """
     tokens, pairs = sequences.tokens, _pairs(sequences.tokens, sequences.reference)
     shared = min(len(tokens), len(sequences.reference.tokens))
@@ -194,7 +197,11 @@ def _near(position: Position, bounds: Bounds) -> Position:
 
 
 def _near_the_best(position: Position, free: Callable[[int, int], bool], bounds: Bounds) -> Position:
-    """Check a token at or after the first difference. ``position.right`` has the reference's logprob of this token."""
+    """Return ``position`` with the result of checking a token of the engine at or after the first different token.
+
+    ``position.right`` is the engine's token with its logprob by the reference model. ``free(position, token_id)``
+    returns whether a token may be chosen at a position.
+    """
     assert position.right is not None
     best = next((logprob for token, logprob in position.right.top if free(position.index, token)), -math.inf)
     if best - position.right.logprob > bounds.margin:

@@ -1,7 +1,7 @@
 """Compare sampled tokens with the distribution that follows from the sampling parameters and the reference's logits.
 
-Each token of a sequence is a sample of the distribution at its position, given the tokens before it. There are three
-statistics. Each has a closed-form bound that holds for all distributions.
+Each token of a sequence is a sample of the distribution at its position, given the tokens before it. Three statistics
+of the tokens are computed. Each statistic has a closed-form bound that holds whatever the distributions are.
 """
 
 from dataclasses import dataclass
@@ -42,11 +42,11 @@ class Statistics:
 
 
 def allowed_probabilities(logits: Any, spec: RequestSpec, slack: float) -> tuple[Any, Any]:
-    """Return the probability of each token under the request's sampling parameters, and which tokens may be sampled.
+    """Return (probability of each token under the request's sampling parameters, whether each token may be sampled).
 
-    ``logits`` are float ``[..., vocabulary]``, with ``-inf`` for forbidden tokens. The temperature is applied first,
-    then min-p, top-k and top-p, as in vLLM. Both results have the shape of ``logits``. The second one, bool, also
-    includes tokens that would pass a filter if their logits were higher by ``slack``.
+    ``logits`` are float ``[..., vocabulary]``, with ``-inf`` for forbidden tokens. Both results have this shape. The
+    temperature is applied first, then min-p, top-k and top-p, as in vLLM. The second result is bool. It is also True
+    for tokens that pass the filters only if their logits are raised by ``slack``.
     """
     scaled = logits.double() / spec.temperature
     wide = slack / spec.temperature
@@ -72,11 +72,11 @@ def allowed_probabilities(logits: Any, spec: RequestSpec, slack: float) -> tuple
 
 
 def statistics(tokens: Any, probabilities: Any, near: Any, noise: float, alarm: float) -> Statistics:
-    """Return the statistics of the sampled ``tokens``, int ``[sequences, positions]``.
+    """Return the statistics of the sampled ``tokens``, int ``[sequences, positions]``, with the bound of each.
 
     ``probabilities`` and ``near`` are the results of ``allowed_probabilities``, ``[sequences, positions, vocabulary]``.
-    A correct engine exceeds a bound with a probability of at most ``alarm``. ``noise`` is the maximum error of the
-    probabilities.
+    A correct engine exceeds at least one of the bounds with a probability of at most ``alarm``. ``noise`` is the
+    maximum error of ``probabilities``.
 
     To compute ``distance``, each token is mapped to its interval of the cumulative distribution function, and a point
     in this interval is chosen uniformly at random. If the engine is correct, these points are independent and uniform

@@ -51,10 +51,10 @@ def check_distributions(
     vocabulary: Vocabulary,
     precision: str,
 ) -> list[Verdict]:
-    """Run each request ``draws`` times with different seeds, and check how its tokens are distributed.
+    """Run each request ``draws`` times with different seeds, and check the distribution of its tokens.
 
-    Return a verdict for each request. All runs of all requests are in one queue, so that the other requests in the
-    batch differ from run to run. Resets the session.
+    Return a verdict for each request. All runs of all requests wait in the same queue, so that a request is batched
+    with other requests in each of its runs. Resets the session.
     """
     session.reset(limits)
     count = len(specs)
@@ -62,7 +62,8 @@ def check_distributions(
     timings = [_Timing(request.join_step) for _ in range(draws) for request in requests]
     run = run_workload(session, copies, timings)
     if run.unfinished is not None:
-        return [Verdict(False, f"{draws} runs of each request: {run.unfinished}", run.traceback, data={"broken": True})]
+        what = f"{draws} runs of each request did not end: {run.unfinished}"
+        return [Verdict(False, what, run.traceback, data={"broken": True})]
     alarm = FALSE_ALARM / count
     return [
         _verdict(spec, request, run.tokens[number::count], alarm, checkpoint, vocabulary, precision)
@@ -115,9 +116,9 @@ def _greedy(number: str, rows: Sequence[tuple[int, ...]], logits: Any, spec: Req
     best = logits.argmax(-1).tolist()
     wrong = [i for i, (row, wanted) in enumerate(zip(rows, best, strict=True)) if list(row) != wanted]
     if wrong:
-        what = f"greedy, but {len(wrong)} of {len(rows)} runs did not generate the most likely tokens"
+        what = f"the request is greedy, but {len(wrong)} of {len(rows)} runs did not generate the most likely tokens"
         return Verdict(False, f"{number}: {what}")
-    what = f"greedy, and all {len(rows)} runs generated the {spec.max_tokens} most likely tokens"
+    what = f"the request is greedy, and all {len(rows)} runs generated the most likely token {spec.max_tokens} times"
     return Verdict(True, f"{number}: {what}")
 
 
@@ -142,7 +143,11 @@ def _complaints(found: Statistics, rows: Sequence[tuple[int, ...]], spec: Reques
 
 
 def _logprobs_off(drawn: Sequence[Sequence[Token]], logits: Any, precision: str) -> Iterator[str]:
-    """Yield an error message for each logprob that differs from the one computed from the reference's raw logits."""
+    """Yield an error message for each logprob of the engine that is not close to the one from the reference's logits.
+
+    ``drawn`` has the tokens of each run of a request. ``logits`` are the reference's logits for these tokens, without
+    temperature and filters, ``[runs, positions, vocabulary]``.
+    """
     right, bounds = logits.log_softmax(-1), DEFAULT_BOUNDS[precision]
     for row, tokens in enumerate(drawn):
         for place, token in enumerate(tokens):

@@ -34,10 +34,10 @@ class Bounds:
 
 
 def _bounds(abs_tol: float) -> Bounds:
-    """Derive all tolerances from ``abs_tol``.
+    """Return the tolerances that follow from ``abs_tol``, the maximum error of a logprob.
 
-    If each logprob may be off by ``abs_tol``, two tokens can swap ranks if their logprobs differ by up to
-    2 * ``abs_tol``, and the Kullback-Leibler divergence is at most ``abs_tol``² / 2.
+    With such errors, two tokens can swap ranks if their logprobs differ by at most 2 * ``abs_tol``, and the
+    Kullback-Leibler divergence between engine and reference is at most ``abs_tol``² / 2.
     """
     return Bounds(rel_tol=0.35, abs_tol=abs_tol, noise=1e-4, margin=2 * abs_tol, max_kl=abs_tol**2 / 2)
 
@@ -59,24 +59,27 @@ class ResolvedPolicy:
 
     @property
     def needs_same_tokens(self) -> bool:
-        """Return whether the policy ``published`` requires identical tokens.
+        """Return whether the policy ``published`` requires that engine and reference generate identical tokens.
 
-        Engines that compute in float32, as the reference does, must generate identical tokens.
+        It requires this only of engines that compute in float32, as the reference does.
         """
         return self.precision == "float32"
 
 
 def default_policy(precision: str, capabilities: Collection[str]) -> str:
-    """Return the name of the policy to use if neither suite, case nor command line name one."""
+    """Return the name of the policy to use if neither the suite, the case nor the command line names one.
+
+    ``capabilities`` are those of the driver.
+    """
     if precision == "float32":
         return "exact"
     return "golden" if GOLDEN_TOKENS in capabilities else "divergence"
 
 
 def resolve_policy(requested: Policy | None, precision: str, capabilities: Collection[str]) -> ResolvedPolicy:
-    """Return the requested policy, or the default policy if ``requested`` is None.
+    """Return the policy ``requested``, or the default policy if it is None, with all tolerances.
 
-    Tolerances that ``requested`` does not give are the defaults of the precision.
+    For each tolerance that ``requested`` does not set, the default for ``precision`` is used.
     """
     policy = requested or Policy.model_validate({"name": default_policy(precision, capabilities)})
     default = DEFAULT_BOUNDS[precision]

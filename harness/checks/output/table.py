@@ -13,7 +13,7 @@ WIDEST_TOKEN = 18
 
 
 def headline(request_id: int, positions: Sequence[Position], policy: ResolvedPolicy, vocabulary: Vocabulary) -> str:
-    """Return one sentence about the first wrong position."""
+    """Return a sentence that says how engine and reference differ at the first wrong position."""
     first = next(position for position in positions if position.wrong)
     right, seen, index = first.right, first.seen, first.index
     came = sum(position.seen is not None for position in positions)
@@ -47,7 +47,11 @@ def headline(request_id: int, positions: Sequence[Position], policy: ResolvedPol
 
 
 def details(positions: Sequence[Position], vocabulary: Vocabulary) -> Iterator[str]:
-    """Yield lines about the first wrong position: a table of the tokens around it, the top tokens, and a summary."""
+    """Yield the lines below the headline of a failed comparison.
+
+    They are a table of the tokens around the first wrong position, the top tokens at this position (and at the first
+    position with another token), and a summary of all positions.
+    """
     first = next(position.index for position in positions if position.wrong)
     yield from _table(positions[max(0, first - CONTEXT_TOKENS) : first + CONTEXT_TOKENS + 1], vocabulary)
     for index in sorted({first, _first_other_token(positions, first)}):
@@ -59,7 +63,7 @@ def details(positions: Sequence[Position], vocabulary: Vocabulary) -> Iterator[s
 def _first_other_token(positions: Sequence[Position], otherwise: int) -> int:
     """Return the index of the first position with a wrong token, or ``otherwise`` if all tokens are right.
 
-    At an earlier position, the logprob may be wrong but not the token.
+    This need not be the first wrong position, because at a wrong position only the logprob may differ.
     """
     return next((p.index for p in positions if TOKEN in p.wrong), otherwise)
 

@@ -10,7 +10,10 @@ from harness.compare.results import Key, Record, Run, reason_of
 
 
 class Kind(StrEnum):
-    """Kinds of changes, in the order in which they are reported. ``MEANING`` describes each."""
+    """How the result of a test differs between two runs. Reports list the kinds in this order.
+
+    ``MEANING`` has a description of each kind.
+    """
 
     WORSE = "worse"
     BETTER = "better"
@@ -29,9 +32,9 @@ MEANING: Mapping[Kind, str] = {
     Kind.SAME: "the same in both runs",
 }
 _RAN = {"passed": True, "xpassed": True, "flaky": False, "xfailed": False, "failed": False, "error": False}
-"""Outcomes of tests that ran, each with whether the engine was correct.
+"""Whether the engine behaved correctly, by the outcome of a test that ran.
 
-A test with another outcome, such as ``skipped``, is treated as one that the run does not have.
+A test with an outcome that is not listed, such as ``skipped``, is treated as if the run did not have the test.
 """
 
 
@@ -68,15 +71,15 @@ class Change:
         return " ".join(filter(None, (suite, case, f"[{configuration}]" if configuration else "")))
 
     def outcome(self, record: Record | None) -> str:
-        """Return the outcome of this test in one of the runs, given the test's record in that run."""
+        """Return the outcome in ``record``, the record of this test in one of the two runs, as text for reports."""
         return str(record["outcome"]) if record is not None else "not in this run"
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The comparison of two runs.
+    """The comparison of two runs, with one entry of ``changes`` for each test, even if its result did not change.
 
-    ``changes`` has all tests: those of the first run in its order, then those that only the second run has.
+    The tests of the first run come first, in their order in that run. The tests that only the second run has follow.
     """
 
     before: Run
@@ -95,9 +98,9 @@ class Comparison:
 
     @property
     def by_requirement(self) -> Mapping[str, Mapping[Kind, int]]:
-        """Return the number of tests with each kind of change, by requirement.
+        """Return, by the id of each requirement, the number of its tests with each kind of change.
 
-        Requirements without a changed test are left out.
+        Requirements whose tests are all the same in both runs are left out.
         """
         found: dict[str, Counter[Kind]] = {}
         for change in self.changes:

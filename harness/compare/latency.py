@@ -1,7 +1,7 @@
 """Find metrics that got slower between two sets of repeated runs, by more than the noise between runs of the same set.
 
-A series is a metric of one case or of one configuration, with one value for each run. For a case, this is the median
-over its requests; for a configuration, it is the mean of these medians over all cases.
+A series is a metric of one case or of one configuration, with one value for each run. The value for a case is the
+median over the requests of the case. The value for a configuration is the mean of the medians of all its cases.
 
 The statistical test is a permutation test with the maximum statistic (Westfall and Young, "Resampling-Based Multiple
 Testing", 1993). The runs are divided into two sets of the same sizes in every possible way. A series got slower if in
@@ -24,9 +24,9 @@ from harness.latency.metrics import METRICS
 TIMED = tuple(metric for metric in METRICS if metric.name in ("first_token", "between", "between_decodes"))
 LEVEL = 0.05
 MIN_RUNS = 4
-"""Minimum number of runs in each set. With 3 there are 20 permutations, so the smallest possible p-value is 5 %."""
+"""Minimum number of runs in each set. With 3 runs there would be 20 permutations, and no p-value could be below 5 %."""
 MAX_PERMUTATIONS = 2000
-"""Maximum number of permutations. If there are more, this number of them is drawn at random, with a fixed seed."""
+"""Maximum number of permutations to evaluate. If more exist, a sample of this size is drawn with a fixed seed."""
 
 Series = tuple[Key, str]
 """Identifies a series: the key of a case or of a configuration, and the name of a metric.
@@ -57,9 +57,10 @@ class Slower:
 
 @dataclass(frozen=True)
 class Later:
-    """A request with a larger latency in engine steps than before.
+    """A request that has a larger latency in engine steps in the second run than in the first.
 
-    This is a change of the schedule. It needs no statistical test, because steps don't vary between runs.
+    The schedule has changed: without a change, the steps are the same in every run, so no statistical test is needed.
+    ``before`` and ``after`` are the sums of the values of ``metric`` for the request, in steps.
     """
 
     key: Key
@@ -91,8 +92,8 @@ def compare_latency(before: Sequence[Run], after: Sequence[Run]) -> LatencyCompa
     """
     if min(len(before), len(after)) < MIN_RUNS:
         raise LatencyError(
-            f"{len(before)} and {len(after)} runs are too few to tell a change from noise: at least {MIN_RUNS} of each "
-            "are needed"
+            f"{len(before)} and {len(after)} runs are too few to tell a change from noise: at least {MIN_RUNS} runs in "
+            "each of the two sets are needed"
         )
     logs = _common([_series(run) for run in (*before, *after)])
     if not logs:
@@ -117,7 +118,11 @@ def compare_latency(before: Sequence[Run], after: Sequence[Run]) -> LatencyCompa
 
 
 def _series(run: Run) -> dict[Series, float]:
-    """Return the logarithm of the median of each metric in each case, and the mean of these for each configuration."""
+    """Return the values of all series of a run, as logarithms of seconds.
+
+    The value for a case and a metric is the logarithm of the median over the requests of the case. The value for a
+    configuration is the mean of the values of its cases. Only tests that passed are included.
+    """
     found: dict[Series, float] = {}
     sums: dict[Series, list[float]] = {}
     for key, record in run.results.items():
@@ -133,9 +138,9 @@ def _series(run: Run) -> dict[Series, float]:
 
 
 def _common(runs: Sequence[Mapping[Series, float]]) -> dict[Series, list[float]]:
-    """Return the values of each series that all runs have, in the order of the runs.
+    """Return, for each series that all runs have, its values in the order of the runs.
 
-    The series of configurations are left out unless all runs have the same cases, because they are means over cases.
+    The series of configurations are means over cases. They are left out if the runs do not all have the same cases.
     """
     cases = [{series for series in run if series[0][1]} for run in runs]
     same = all(each == cases[0] for each in cases)
@@ -147,7 +152,11 @@ def _common(runs: Sequence[Mapping[Series, float]]) -> dict[Series, list[float]]
 
 
 def _adjusted(logs: Mapping[Series, Sequence[float]], count: int, floor: float) -> dict[Series, float]:
-    """Return the adjusted p-value of each series. The alternative hypothesis is that the second set is slower."""
+    """Return the p-value of each series, adjusted for the number of series.
+
+    The alternative hypothesis is that the second set of runs is slower. ``logs`` has the values of each series, of
+    which the first ``count`` are from the first set. ``floor`` is added to standard deviations, which can be 0.
+    """
     runs = len(next(iter(logs.values())))
     observed = {series: _statistic(values, range(count), floor) for series, values in logs.items()}
     exceeded = dict.fromkeys(logs, 0)
@@ -160,9 +169,9 @@ def _adjusted(logs: Mapping[Series, Sequence[float]], count: int, floor: float) 
 
 
 def _permutations(runs: int, count: int) -> Iterator[Sequence[int]]:
-    """Yield divisions of the runs into two sets, each as the positions of the ``count`` runs in the first set.
+    """Yield ways to divide the runs into two sets: each time, the positions of the ``count`` runs of the first set.
 
-    The actual division comes first.
+    The actual division, positions 0 to ``count - 1``, comes first.
     """
     if math.comb(runs, count) <= MAX_PERMUTATIONS:
         yield from combinations(range(runs), count)
@@ -174,9 +183,10 @@ def _permutations(runs: int, count: int) -> Iterator[Sequence[int]]:
 
 
 def _statistic(values: Sequence[float], first: Sequence[int], floor: float) -> float:
-    """Return the difference of the means divided by the standard deviation within the sets.
+    """Return the difference between the means of two sets of runs, divided by the standard deviation within the sets.
 
-    ``floor`` is added to the standard deviation, which can be 0.
+    ``first`` has the positions in ``values`` of the runs of the first set. ``floor`` is added to the standard
+    deviation, which can be 0.
     """
     before, after = _divided(values, first)
     return (fmean(after) - fmean(before)) / (_pooled(before, after) + floor)
@@ -210,7 +220,7 @@ def _ratio(values: Sequence[float], count: int) -> float:
 
 
 def _later(before: Run, after: Run) -> Iterator[Later]:
-    """Yield the requests whose latency in steps is larger in the second run than in the first."""
+    """Yield an entry for each request and metric whose latency in steps is larger in ``after`` than in ``before``."""
     for key, record in after.results.items():
         earlier = before.results.get(key)
         then, now = (latencies_of(each) if each is not None else None for each in (earlier, record))

@@ -39,7 +39,7 @@ def read_results(path: Path) -> Run:
 def _key(record: Record) -> Key:
     """Return the key of a test.
 
-    The record of a test whose process died does not name suite and case, so they are taken from the test's name.
+    If the process of a test died, the test's record lacks suite and case. They are then taken from the test's name.
     """
     if "suite" in record and "case" in record:
         return str(record["suite"]), str(record["case"]), str(record.get("configuration", ""))
@@ -57,9 +57,10 @@ def reason_of(record: Record | None) -> str:
 
 
 def steps_of(record: Record | None) -> list[Any] | None:
-    """Return the observed step table of a test, without plain decodes, each row as a dict by column names.
+    """Return the observed step table in the record of a test, each row as a dict by column names.
 
-    Return None if the test has no step table.
+    Plain decodes (decode steps in which no request joins, ends or takes a block) are left out of the table. Return
+    None if the test has no step table, or if ``record`` is None.
     """
     for verdict in (record or {}).get("verdicts", ()):
         if "steps" in verdict.get("data", {}):

@@ -15,7 +15,10 @@ from harness.types import StepRow
 
 
 def tables_side_by_side(change: Change) -> StepTable | None:
-    """Return the merged table of a test. Return None if the tables are equal, or if one of the runs has no table."""
+    """Return the step tables of a test in two runs, merged into one table.
+
+    Return None if the two tables are equal, or if one of the runs has no table.
+    """
     before, after = steps_of(change.before), steps_of(change.after)
     if before is None or after is None:
         return None
@@ -35,9 +38,9 @@ def _differences(row: StepRow, others: Sequence[StepRow]) -> list[str]:
 
 
 def as_cells(line: Line, columns: Sequence[str]) -> list[str]:
-    """Return the texts of the cells of a line: step number, kind of step (such as prefill), then one for each column.
+    """Return the texts of a line: the step number, the kind of the step (such as prefill), and a text for each column.
 
-    A line that stands for several omitted steps has a single text.
+    For a line that stands for several omitted steps, return a list with a single text.
     """
     if line.folded:
         return [line.folded]

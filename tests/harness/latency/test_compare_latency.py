@@ -76,7 +76,9 @@ def test_more_steps_are_named_without_a_test(tmp_path: Path) -> None:
 
 def test_too_few_runs(tmp_path: Path) -> None:
     before, after = write(tmp_path / "a", 1, runs=3), write(tmp_path / "b", 2, runs=5)
-    with pytest.raises(LatencyError, match="3 and 5 runs are too few to tell a change from noise: at least 4 of each"):
+    with pytest.raises(
+        LatencyError, match="3 and 5 runs are too few to tell a change from noise: at least 4 runs in each"
+    ):
         compare_latency(runs_of(before), runs_of(after))
 
 

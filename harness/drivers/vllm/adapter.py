@@ -13,8 +13,8 @@ class Seen(NamedTuple):
     ``blocks`` has the ids of the blocks that each request holds, the oldest first. ``reserved`` is the number of
     reserved blocks. ``hits`` has the number of prefix blocks of each request that were found in the cache.
     ``reserved``, ``paused`` and ``hits`` are None if the scheduler does not have them. ``counted`` is whether the
-    number of used blocks is reported. It is False while the release allocates or frees blocks at other times than
-    docs/scheduling-rules-chunked.md says.
+    driver reports the number of used blocks. It is False at times when the release of the plugin has allocated or freed
+    other blocks than docs/scheduling-rules-chunked.md says.
     """
 
     tkv: int | None
@@ -30,8 +30,8 @@ class Seen(NamedTuple):
 class Decision(NamedTuple):
     """What the scheduler decided for a step. Requests are named by vLLM's request ids.
 
-    ``kind`` is that of ``StepRecord``. The other fields have the meaning of the columns in ``harness.types.StepRow``.
-    They are None unless the engine has the token-budget scheduler.
+    ``kind`` is the kind of the step, such as ``prefill``. ``scheduled``, ``preempted`` and ``hits`` mean the same as
+    the columns of ``harness.types.StepRow``. They are None unless the engine has the token-budget scheduler.
     """
 
     kind: str = "idle"
@@ -41,10 +41,13 @@ class Decision(NamedTuple):
 
 
 ANY_TOKEN = 5
-"""The token that requests generate if the model does not run and the case gives no tokens. It ends no request."""
+"""The token that all requests generate if the model does not run. It is not a stop token.
+
+A case can give other tokens to generate (``simulated_tokens``).
+"""
 
 IDLE = Decision()
-"""The decision of a step with no work, and before the first step, for all schedulers but the token-budget scheduler."""
+"""The decision before the first step, and in a step that schedules no request. Not for the token-budget scheduler."""
 
 
 def model_runner(core: Any) -> Any:
@@ -55,8 +58,8 @@ def model_runner(core: Any) -> Any:
 def forget_bad_words(runner: Any) -> None:
     """Remove the bad words of earlier requests from the batch in which the plugins compute prefills.
 
-    The plugins never remove them, so that they apply to later prefills. The case that tests this fails, but the cases
-    after it must not.
+    The plugins never remove bad words, so the bad words of a request also apply to later prefills. A case that tests
+    for this bug fails. Cases that run later on the same engine must not fail because of it.
     """
     if hasattr(runner, "prefill_batch"):
         runner.prefill_batch.bad_words_token_ids.clear()
@@ -77,9 +80,9 @@ def held_blocks(manager: Any) -> dict[str, tuple[int, ...]]:
 
 
 def use_config(vllm_config: Any) -> None:
-    """Make the plugin use the configuration of this engine.
+    """Make the plugin use ``vllm_config``, the configuration of the engine that runs the next case.
 
-    The plugin checks requests with the configuration in its platform class. Without this call, the class has the
+    The plugin checks requests against the configuration in its platform class. Without this call, this is the
     configuration of the engine that was started last.
     """
     from vllm.platforms import current_platform
@@ -119,10 +122,9 @@ def without_card(setup: EngineSetup) -> str | None:
 
 
 def resolved(limits: SchedulingLimits, most: SchedulingLimits) -> SchedulingLimits:
-    """Return ``limits`` with every None replaced by the value in ``most``.
+    """Return ``limits`` with every None replaced by the value in ``most``, the limits of the engine at its start.
 
-    ``most`` are the limits with which the engine was started. Raises ValueError if a limit is below 1 or above the one
-    in ``most``.
+    Raises ValueError if a limit is below 1, or above the limit in ``most``.
     """
     for field in fields(limits):
         value, bound = getattr(limits, field.name), getattr(most, field.name)

@@ -39,21 +39,21 @@ def abort_outputs(engine: Any, names: Iterable[str]) -> None:
 
 
 def step_of(core: Any) -> Any:
-    """Return the method that runs a step of an EngineCore: ``step_fn`` or, before vLLM 0.11, ``step``."""
+    """Return the method of an EngineCore that runs a step. It is called ``step_fn`` or, before vLLM 0.11, ``step``."""
     return core.step_fn if hasattr(core, "step_fn") else core.step
 
 
 def set_step(core: Any, step: Any) -> None:
-    """Replace the method that runs a step of an EngineCore by ``step``, also for steps that vLLM's LLM runs."""
+    """Replace the method of an EngineCore that runs a step with ``step``. vLLM's LLM then calls ``step`` as well."""
     if not hasattr(core, "step_fn"):
         core.step = step
     core.step_fn = step
 
 
 def create_again(manager: Any, arguments: Mapping[str, Any]) -> None:
-    """Initialise a KV cache manager again, in place, because other objects refer to it.
+    """Call the constructor of a KV cache manager again on the same object, because other objects refer to the object.
 
-    Of ``arguments``, those are passed that the constructor of the installed version takes.
+    Only those of ``arguments`` are passed that are parameters of the constructor in the installed version of vLLM.
     """
     manager.__init__(**_taken_by(manager.__init__, arguments))
 

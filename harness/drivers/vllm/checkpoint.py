@@ -6,11 +6,11 @@ from checkpoints import Checkpoint, CheckpointError, check_supported, resolve
 
 
 def checked(model: str, transformers_version: str | None) -> Checkpoint:
-    """Return the checkpoint of a model.
+    """Return the checkpoint of a model. ``transformers_version`` is the installed version, None if it is missing.
 
-    Raises CheckpointError if the model has no checkpoint, or if the plugin would load it incorrectly. That is the case
-    if ibm-fms, with which the plugin loads models, does not support the model. It is also the case if ``rope_theta`` is
-    only in ``rope_parameters`` of config.json, as transformers 5 may write it: earlier versions do not read it there.
+    Raises CheckpointError if the model has no checkpoint, or if ibm-fms, with which the plugin loads models, does not
+    support the model. Also raises CheckpointError if config.json has ``rope_theta`` only in ``rope_parameters``, as
+    transformers 5 may write it, but an earlier transformers is installed, which does not read it there.
     """
     checkpoint = resolve(model)
     check_supported(checkpoint)

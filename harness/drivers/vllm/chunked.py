@@ -41,7 +41,7 @@ __all__ = [
 
 
 def observe(core: Any) -> Seen:
-    """Return the observable state, with the prefix hits of running and paused requests."""
+    """Return the observable state of the engine between two steps. ``hits`` has the running and the paused requests."""
     scheduler, rules = core.scheduler, rules_of(version_of("sendnn-inference"))
     paused = names(getattr(scheduler, "paused_decoding_requests", ()))
     running = names(scheduler.running)
@@ -60,19 +60,23 @@ def observe(core: Any) -> Seen:
 def observed_tkv(core: Any, rules: Rules) -> int | None:
     """Return the tkv of the last step.
 
-    Return None after a prefill by a release before 2.4, which sets another tkv there: that of the whole batch.
+    Return None if the last step was a prefill and the release is older than 2.4. Such a release reports the tkv of the
+    whole batch for a prefill, which can't be compared with the length of the prompt that later releases report.
     """
     return None if is_prefill(core.scheduler) and not rules.pauses else core.scheduler.tkv
 
 
 def is_prefill(scheduler: Any) -> bool:
-    """Return whether the last step was a prefill. The scheduler's attribute for this has another name before 2.4."""
+    """Return whether the last step was a prefill. The scheduler's attribute with this value was renamed in 2.4."""
     named = "step_is_prefill" if hasattr(scheduler, "step_is_prefill") else "previous_step_was_prefill"
     return bool(getattr(scheduler, named))
 
 
 def hits_of(core: Any, requests: Sequence[str]) -> dict[str, int]:
-    """Return, by request id, how many prefix blocks were found in the cache. Requests without any are left out."""
+    """Return the number of prefix blocks of each request that were found in the cache, by request id.
+
+    Requests for which no blocks were found are left out.
+    """
     states = model_runner(core).requests
     found = {name: getattr(states[name], "usable_blocks", 0) for name in requests if name in states}
     return {name: blocks for name, blocks in found.items() if blocks}
@@ -98,7 +102,8 @@ def shape(setup: EngineSetup) -> EngineSetup:
 def engine_arguments(setup: EngineSetup) -> dict[str, Any]:
     """Return the arguments of vLLM's LLM for this plugin.
 
-    Requests name the library for structured outputs (``requests.py``), and vLLM accepts only that of its configuration.
+    One argument names the library for structured outputs. It must be the library that requests name (``requests.py``),
+    because vLLM accepts no other.
     """
     return {**chunking_arguments(setup), "structured_outputs_config": {"backend": STRUCTURED_BY}}
 
@@ -143,7 +148,7 @@ def server_flags(setup: EngineSetup) -> list[str]:
 
 
 def built(core: Any) -> SchedulingLimits:
-    """Return the limits with which the engine was started. Later, ``tighten`` overwrites them.
+    """Return the limits with which the engine was started. Must be called before ``tighten``, which overwrites them.
 
     ``available_blocks`` does not count vLLM's null block, which requests can't use.
     """
@@ -186,7 +191,10 @@ def tighten(core: Any, limits: SchedulingLimits, setup: EngineSetup) -> None:  #
 
 
 def forget(scheduler: Any) -> None:
-    """Reset the attributes in which the scheduler keeps the state of earlier requests. Not every release has all."""
+    """Reset the attributes in which the scheduler keeps the state of earlier requests.
+
+    Attributes that the installed release does not have are skipped.
+    """
     scheduler.tkv, scheduler.ongoing_prefills = 0, []
     for name in ("step_is_prefill", "previous_step_was_prefill"):
         if hasattr(scheduler, name):

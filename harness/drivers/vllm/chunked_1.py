@@ -47,10 +47,10 @@ WITH_PREFIX_CACHING = (1, 4)
 
 
 def observe(core: Any) -> Seen:
-    """Return the observable state. ``paused`` is always empty, because these releases do not pause requests.
+    """Return the observable state of the engine. ``paused`` is empty, because these releases do not pause requests.
 
-    ``hits`` is None, because prefix caching has other rules here: a chunk that is entirely found in the cache still
-    takes a step, in which nothing is computed.
+    ``hits`` is None (not observed), because these releases have another rule for prefix hits: if all tokens of a chunk
+    are found in the cache, the chunk still takes a step, in which nothing is computed.
     """
     scheduler, rules = core.scheduler, rules_of(version_of("vllm-spyre"))
     return Seen(

@@ -1,8 +1,8 @@
-"""Determine which rules of chunked prefill a release has: of vllm-spyre from 1.3 on, or of sendnn-inference.
+"""Determine which rules of chunked prefill a release of vllm-spyre (from 1.3 on) or sendnn-inference follows.
 
 docs/scheduling-rules-chunked.md has the rules of sendnn-inference 2.6, and a section about earlier releases. If a
-release has another rule, the driver reports the columns that this rule determines as not observed. So they are not
-compared with the expected table.
+release follows another rule, the driver reports the columns that this rule determines as not observed. Therefore these
+columns are not compared with the expected table.
 """
 
 from typing import NamedTuple
@@ -11,13 +11,14 @@ from harness.drivers.vllm.versions import numbers_of
 
 
 class Rules(NamedTuple):
-    """Which of the rules of sendnn-inference 2.6 a release has.
+    """Whether a release follows each of two rules that vllm-spyre and early releases of sendnn-inference do not have.
 
-    - ``reserves``: the blocks that a request may still need are reserved, and the blocks of a prompt are allocated
-      chunk by chunk
-    - ``pauses``: a running request is paused if batch size x tkv would exceed ``max_batch_tkv_limit``. Earlier releases
-      do not start the request instead. A prefill reports the length of its own prompt as tkv, and not the tkv of the
-      whole batch
+    ``reserves``: the blocks that a request may still need are reserved, and the blocks of a prompt are allocated chunk
+    by chunk.
+
+    ``pauses``: a running request is paused if batch size x tkv would exceed ``max_batch_tkv_limit``, and tkv of a
+    prefill step is the length of its prompt. In releases without this rule, a request is not started if the limit could
+    be exceeded later, and tkv of a prefill step is that of the whole batch.
     """
 
     reserves: bool

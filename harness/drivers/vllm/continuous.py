@@ -43,10 +43,10 @@ def observe(core: Any) -> Seen:
 
 
 def blocks_of_runner(runner: Any) -> tuple[dict[str, tuple[int, ...]], int]:
-    """Return the ids of the blocks that each request holds, and the number of reserved blocks.
+    """Return (ids of the blocks that each request holds, number of reserved blocks).
 
-    Before 1.3 the model runner has its own lists of blocks, in which requests can hold block 0. In the harness, block 0
-    is only for padding, so 1 is added to these block ids.
+    Before vllm-spyre 1.3, the model runner has its own block pool, in which requests can hold block 0. In the harness,
+    block 0 is only for padding, so 1 is added to the block ids of these releases.
     """
     if has_own_pool(runner):
         held = {name: tuple(b + 1 for b in blocks) for name, blocks in runner.req_ids2blocks.items() if blocks}
@@ -55,15 +55,19 @@ def blocks_of_runner(runner: Any) -> tuple[dict[str, tuple[int, ...]], int]:
 
 
 def has_own_pool(runner: Any) -> bool:
-    """Return whether the model runner has its own block pool, as before 1.3. Requests can use all of its blocks.
+    """Return whether the model runner has its own block pool, as before vllm-spyre 1.3.
 
-    Since 1.3 the pool is vLLM's, in which one block is only for padding.
+    Requests can use all blocks of the runner's own pool. Since 1.3 the pool is vLLM's, in which one block is only for
+    padding.
     """
     return hasattr(runner, "req_ids2blocks")
 
 
 def decision(core: Any, scheduled: Any) -> Decision:  # noqa: ARG001
-    """Return what the scheduler decided for a step. The step is a prefill if it has a new request."""
+    """Return what the scheduler decided for a step. ``scheduled`` is vLLM's SchedulerOutput of the step.
+
+    The step is a prefill if it schedules a request for the first time.
+    """
     if not scheduled.total_num_scheduled_tokens:
         return IDLE
     return Decision("prefill" if scheduled.scheduled_new_reqs else "decode")
@@ -95,7 +99,7 @@ def server_command(model: str, setup: EngineSetup) -> list[str]:  # noqa: ARG001
 
 
 def built(core: Any) -> SchedulingLimits:
-    """Return the limits with which the engine was started. Later, ``tighten`` overwrites them."""
+    """Return the limits with which the engine was started. Must be called before ``tighten``, which overwrites them."""
     scheduler = core.scheduler
     return SchedulingLimits(
         scheduler.vllm_config.model_config.max_model_len,

@@ -68,7 +68,8 @@ class VllmDriver:
     def _started(self, setup: EngineSetup) -> StartedEngine:
         """Return a started engine for ``setup``.
 
-        If the model does not run, setups that differ only in options that ``tighten`` can set share an engine.
+        Without ``schedule_only``, each call starts a new engine. With it, setups share an engine if they differ only in
+        options that can be changed while the engine runs.
         """
         if not self._schedule_only:
             return StartedEngine(self.plugin, setup)

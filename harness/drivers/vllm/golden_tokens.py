@@ -60,7 +60,10 @@ def processor_class() -> type:
 
 
 def __getattr__(name: str) -> type:
-    """Return the class ``GoldenTokens``, which vLLM's server imports by this name (``--logits-processors``)."""
+    """Create and return the class ``GoldenTokens`` when this attribute of the module is read. Other names do not exist.
+
+    vLLM's server imports the class by this name (``--logits-processors``).
+    """
     if name == "GoldenTokens":
         return processor_class()
     raise AttributeError(name)

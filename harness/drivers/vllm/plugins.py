@@ -1,7 +1,7 @@
 """The supported versions of the Spyre plugins, and vLLM without a plugin.
 
-Each is an entry of PLUGINS, with its package, its environment variables and its adapter. To support a new version, add
-an entry with an adapter module.
+PLUGINS has an entry for each plugin and for vLLM without a plugin. An entry names the package, the environment
+variables and the adapter module. To support a new version, add an entry with an adapter module.
 """
 
 import os
@@ -35,7 +35,7 @@ RUNS_WITH = ("torch", "ibm-fms", "transformers")
 
 
 CHUNKED_PREFILL = "VLLM_SPYRE_USE_CHUNKED_PREFILL"
-"""Environment variable of vllm-spyre from 1.3 on. With 1, the driver tests its chunked prefill."""
+"""Environment variable of vllm-spyre from 1.3 on. With the value 1, the driver tests its chunked prefill."""
 
 CAPABILITIES = frozenset({STEP_TRACE, TOKENS, BLOCK_ACCOUNTING, LOGPROBS, OFFLINE_API, GOLDEN_TOKENS})
 
@@ -49,13 +49,14 @@ class Adapter(Protocol):
     def decision(self, core: Any, scheduled: Any) -> Decision:
         """Return what the scheduler decided for a step. ``scheduled`` is the SchedulerOutput of the step.
 
-        This is only the kind of the step, except with vLLM's own scheduler (see ``Decision``).
+        With the scheduler of a plugin, the result has only the kind of the step. With vLLM's own scheduler, it also has
+        the scheduled tokens, preempted requests and prefix hits.
         """
 
     def unavailable(self, setup: EngineSetup) -> str | None:
         """Return why an engine with this setup can't be started here, as one sentence. Return None if it can.
 
-        The caller has already checked the scheduler.
+        The caller has already checked that the plugin has the setup's scheduler.
         """
 
     def tighten(self, core: Any, limits: SchedulingLimits, setup: EngineSetup) -> None:
@@ -68,16 +69,16 @@ class Adapter(Protocol):
         """Return the limits with which the engine was started. Must be called before ``tighten``."""
 
     def shape(self, setup: EngineSetup) -> EngineSetup:
-        """Return the setup with which to start an engine that can run ``setup`` after ``tighten``.
+        """Return the setup with which to start an engine that ``tighten`` can then change to ``setup``.
 
-        The result is the same for all setups between which ``tighten`` can switch, so that they can share an engine.
+        The result is the same for all setups that ``tighten`` can apply to the same engine, so that they can share it.
         """
 
     def engine_arguments(self, setup: EngineSetup) -> dict[str, Any]:
-        """Return the arguments of vLLM's LLM for a setup that this plugin needs in addition to the common ones."""
+        """Return the arguments of vLLM's LLM for ``setup`` that this plugin needs, but others do not."""
 
     def engine_environment(self, setup: EngineSetup) -> dict[str, str]:
-        """Return the environment variables for a setup that this plugin needs in addition to the common ones."""
+        """Return the environment variables for ``setup`` that this plugin needs, but others do not."""
 
     def server_command(self, model: str, setup: EngineSetup) -> list[str]:
         """Return the command that starts vLLM's server. ``model`` is the folder of the model.
@@ -90,17 +91,17 @@ class Adapter(Protocol):
 class Plugin:
     """A supported plugin of vLLM, or vLLM without a plugin.
 
-    ``package`` and ``module`` are the names of its package and module, and ``also_as`` other names of the package.
-    ``versions`` are the first supported version and the first later version that is not supported. ``scheduler`` is the
-    name of its scheduler in suites, and ``batching`` describes the scheduler. ``adapter`` is the adapter module.
+    ``package`` is the name of the package, ``also_as`` has other names of the same package, and ``module`` is the name
+    of the module. ``versions`` is (first supported version, first later version that is not supported). ``scheduler``
+    is the name of the scheduler in suites, and ``batching`` describes it for users. ``adapter`` is the adapter module.
 
     ``environment`` has variables that are set before vLLM is imported. ``backend_variable`` is the name of the variable
     that selects the compile backend, "" if there is none. ``settings`` is the name of the plugin's module that caches
     environment variables, "" if there is none. ``injector`` is the logits processor for golden tokens, as
-    ``module:name``. ``since`` maps those of ``capabilities`` that not all supported versions have to the first version
-    that has them. ``idle`` is the decision of a step with no work. ``enter`` makes the plugin use the configuration of
-    an engine. ``blocks_in_all(blocks, max_num_seqs)`` returns the number of blocks with which to start a server so that
-    requests can use ``blocks`` of them.
+    ``module:name``. ``since`` has, for each capability that only later supported versions have, the first version that
+    has it. ``idle`` is the decision of a step that schedules no request. ``enter`` makes the plugin use the
+    configuration of an engine. ``blocks_in_all(blocks, max_num_seqs)`` returns the number of blocks with which to start
+    a server so that requests can use ``blocks`` of them.
     """
 
     package: str
@@ -140,7 +141,7 @@ class Plugin:
 
     @property
     def able(self) -> frozenset[str]:
-        """Return the capabilities of the installed release, all ``capabilities`` if the plugin is not installed."""
+        """Return the capabilities of the installed release. If the plugin is not installed, return ``capabilities``."""
         return self.capabilities - {name for name, first in self.since.items() if self._is_before(first)}
 
     def _is_before(self, first: tuple[int, ...]) -> bool:
@@ -149,14 +150,14 @@ class Plugin:
 
     @property
     def injects(self) -> bool:
-        """Return whether the installed release of the plugin has the logits processor that replaces sampled tokens.
+        """Return whether the installed release has a logits processor for golden tokens.
 
-        The logits processor makes an engine generate the golden tokens, which a request gives.
+        Golden tokens are tokens that a request must generate, whatever the model's logits are.
         """
         return GOLDEN_TOKENS in self.able
 
     def injectors(self) -> list[type]:
-        """Return the logits processors to start an engine with: the one for golden tokens, [] without ``injects``."""
+        """Return a list with the logits processor for golden tokens, [] if the installed release has none."""
         module, _, name = self.injector.partition(":")
         return [getattr(import_module(module), name)] if self.injects else []
 
@@ -173,7 +174,7 @@ def _with_null_block(blocks: int, max_num_seqs: int | None) -> int:  # noqa: ARG
 
 
 def _nothing_to_enter(vllm_config: Any) -> None:
-    """Do nothing, because vLLM's own scheduler does not read a configuration that engines share."""
+    """Do nothing. Unlike the plugins, vLLM's own scheduler does not read a configuration that all engines share."""
 
 
 ONE_TKV = Plugin(
@@ -257,7 +258,7 @@ def find_plugin() -> Plugin | None:
     """Return the installed plugin or, if none is installed, vLLM without a plugin.
 
     Return None if the installed version is not supported, or if nothing is installed. vllm-spyre is tested with chunked
-    prefill if the environment variable ``CHUNKED_PREFILL`` is 1, else with continuous batching.
+    prefill if the environment variable ``VLLM_SPYRE_USE_CHUNKED_PREFILL`` is 1, else with continuous batching.
     """
     first = CHUNKED_1 if os.environ.get(CHUNKED_PREFILL) == "1" else ONE_TKV
     plugins = (first, CHUNKED, SPYRE_INFERENCE)
@@ -268,7 +269,7 @@ def find_plugin() -> Plugin | None:
 
 
 def why_none() -> str:
-    """Return a sentence that says why ``find_plugin`` returns None."""
+    """Return a sentence that says why there is no plugin and no vLLM that the driver can use, and what to do."""
     for plugin in PLUGINS:
         if (installed := plugin.installed) is not None:
             return f"{plugin.package} {installed} is installed, but this driver supports {plugin.versions_found}"

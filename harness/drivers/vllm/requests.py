@@ -7,14 +7,14 @@ from harness.drivers.http_client import INJECTOR as INJECTOR
 from harness.types import RequestSpec, Structure, Token
 
 STRUCTURED_BY = "guidance"
-"""vLLM's name for the library ``llguidance``. Other libraries differ in the white space that they allow in JSON."""
+"""vLLM's name for the library ``llguidance``. Its other libraries allow other white space in JSON."""
 
 
 def sampling_arguments(request: RequestSpec) -> dict[str, Any]:
     """Return the arguments of vLLM's SamplingParams for a request.
 
-    Golden tokens are passed in ``extra_args`` without tolerances, so that the logits processor always generates them,
-    whatever the model's logits are.
+    Golden tokens are passed in ``extra_args``. No tolerances are passed with them, so that the logits processor always
+    replaces the model's token with the golden token, however unlikely that is.
     """
     arguments: dict[str, Any] = {
         "max_tokens": request.max_tokens,
@@ -70,10 +70,10 @@ def tokenization_arguments(requests: Sequence[RequestSpec]) -> dict[str, Any]:
 
 
 def _structured_outputs(structure: Structure) -> Any:
-    """Convert a constraint to vLLM's type, for the library ``STRUCTURED_BY``, which reference outputs use as well.
+    """Convert a constraint to vLLM's type.
 
-    Usually vLLM's input processor sets ``_backend``, the name of the library. This driver does not use the input
-    processor.
+    Set ``_backend``, the name of the library for constraints, to the library that also computes reference outputs. In
+    vLLM the input processor sets ``_backend``, but this driver does not use the input processor.
     """
     from vllm.sampling_params import StructuredOutputsParams
 
@@ -99,10 +99,11 @@ def _processors(request: RequestSpec) -> dict[str, Any]:
 
 
 def token_of(output: Any, alternatives: int) -> Token:
-    """Convert an EngineCoreOutput with exactly one token. The result has ``alternatives`` top tokens.
+    """Convert an EngineCoreOutput with exactly one token to a Token with ``alternatives`` top tokens.
 
-    vLLM's lists of logprobs have the sampled token first, then the top tokens. If another request in the batch asks for
-    more top tokens than this one, vLLM's lists have more. Raises ValueError if there is not exactly one token.
+    vLLM's lists of logprobs have the sampled token first, then the top tokens. They have more than ``alternatives`` top
+    tokens if another request in the batch asks for more. Raises ValueError if the output does not have exactly one
+    token.
     """
     (token_id,) = output.new_token_ids
     if output.new_logprobs is None:

@@ -22,7 +22,8 @@ SECONDS_TO_COMPILE = 60
 class VllmSession:
     """A started vLLM engine that runs cases with the options of one setup.
 
-    Every request gets an id that is used only once in the process, because a plugin stores decisions by request id.
+    Every request gets an id that no other request in the process has had, because a plugin keeps decisions by request
+    id, even after the request has ended.
     """
 
     def __init__(self, plugin: Plugin, setup: EngineSetup, started: StartedEngine) -> None:
@@ -105,7 +106,7 @@ class VllmSession:
     def _record(self) -> StepRecord:
         """Return the result of the last step.
 
-        ``finished_requests`` includes requests that the output processor, and not the core, ended at a stop string.
+        ``finished_requests`` also has the requests that ended at a stop string, which vLLM's core does not end itself.
         """
         outputs, scheduled = self._started.outputs, self._started.decision.scheduled
         there = self.core.scheduler.requests
@@ -183,9 +184,10 @@ class VllmSession:
         return list(map(_completion, outputs))
 
     def _record_ids(self, requests: Sequence[RequestSpec]) -> None:
-        """Record the ids that ``LLM.generate`` has given to these requests, which it adds in the order of the list.
+        """Record the ids that ``LLM.generate`` has given to ``requests``. It adds them to the engine in this order.
 
-        Raises RuntimeError if the engine has more requests. Before vLLM 0.14 a refused call can leave some.
+        Raises RuntimeError if the engine has further requests. Before vLLM 0.14, a call of ``LLM.generate`` that was
+        refused can leave requests in the engine.
         """
         names = list(self.core.scheduler.requests)
         if len(names) > len(requests):
@@ -196,7 +198,7 @@ class VllmSession:
     def _until_idle(self) -> None:
         """Run steps until the engine is idle.
 
-        ``LLM.generate`` returns after the step with the last token, but blocks are freed in the step after it.
+        ``LLM.generate`` returns after the step with the last token. The blocks are freed only in the next step.
         """
         for _ in range(MAX_STEPS_TO_DRAIN):
             if not self.has_work():

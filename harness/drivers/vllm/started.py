@@ -16,9 +16,10 @@ from harness.types import EngineSetup
 class StartedEngine:
     """An engine of vLLM: its LLM and its EngineCore.
 
-    ``decision``, ``held`` and ``outputs`` are about the last step: what the scheduler decided, the blocks that each
-    request held when the step was scheduled, and the outputs. ``made`` is the number of requests that all sessions have
-    created, ``users`` the number of open sessions, and ``left`` whether any session has been closed.
+    Three attributes are about the last step: ``decision`` is what the scheduler decided, ``held`` has the blocks that
+    each request held when the step was scheduled, and ``outputs`` has the EngineCoreOutputs. Several sessions can use
+    the engine. ``made`` is the number of requests that they have created, ``users`` is the number of open sessions, and
+    ``left`` is whether any session has been closed.
     """
 
     _of_process: ClassVar[list["StartedEngine"]] = []
@@ -41,10 +42,9 @@ class StartedEngine:
         self._watch()
 
     def _watch(self) -> None:
-        """Wrap the core's methods, so that ``decision``, ``held`` and ``outputs`` are recorded in each step.
+        """Wrap the EngineCore's methods, so that ``decision``, ``held`` and ``outputs`` are updated in each step.
 
-        The held blocks are recorded when a step is scheduled, because a request that ends in the step no longer holds
-        blocks after it.
+        ``held`` is recorded when a step is scheduled, because a request that ends in the step holds no blocks after it.
         """
         schedule, step = self.core.scheduler.schedule, step_of(self.core)
 
@@ -64,9 +64,10 @@ class StartedEngine:
         set_step(self.core, watched_step)
 
     def leave(self) -> None:
-        """Close a session. When all sessions of all engines in this process are closed, shut all engines down.
+        """Record that a session of this engine is closed. After the last session in the process, shut down all engines.
 
-        An engine can't be shut down alone, because this destroys vLLM's process groups, which all engines share.
+        The engines are shut down together, because the shutdown of one engine destroys vLLM's process groups, which
+        they share.
         """
         self.left = True
         self.users -= 1

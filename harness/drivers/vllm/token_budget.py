@@ -36,10 +36,10 @@ CACHE_SPACE = "VLLM_CPU_KVCACHE_SPACE"
 vLLM allocates only as much memory as the blocks need.
 """
 THREADS = "VLLM_CPU_OMP_THREADS_BIND"
-"""Environment variable with the cores to which the threads of each worker are bound.
+"""Environment variable with the cores to which vLLM binds the threads of each worker.
 
-By default vLLM binds the threads to the cores of a NUMA node. Then several engines share the same cores, and a machine
-with one node can't start two workers.
+By default vLLM binds the threads of a worker to the cores of a NUMA node. With this default, several engines would run
+on the same cores, and two workers could not be started on a machine with one node.
 """
 RULES_OF_0_32_FROM = (0, 32)
 """Versions of vLLM from this one on are assumed to have the scheduling rules of 0.32.
@@ -63,8 +63,8 @@ def observe(core: Any) -> Seen:
 def decision(core: Any, scheduled: Any) -> Decision:
     """Return what the scheduler decided for a step. ``scheduled`` is the SchedulerOutput of the step.
 
-    A request decodes if it was running before the step and computes only its last token. The SchedulerOutput has the
-    number of tokens that each request had computed before the step.
+    A request decodes in the step if it was running before the step and computes only its last token. Otherwise it is in
+    its prefill.
     """
     tokens: Mapping[str, int] = scheduled.num_scheduled_tokens
     cached = scheduled.scheduled_cached_reqs
@@ -84,7 +84,7 @@ def decision(core: Any, scheduled: Any) -> Decision:
 
 
 def _preempted(scheduler: Any, preempted: Any) -> tuple[str, ...]:
-    """Return the ids of ``preempted`` in the order in which the scheduler preempted them.
+    """Return the ids in ``preempted``, which is a set, in the order in which the scheduler preempted the requests.
 
     The scheduler puts each preempted request at the front of its waiting queue, so the queue has them in reverse order.
     """
@@ -92,7 +92,10 @@ def _preempted(scheduler: Any, preempted: Any) -> tuple[str, ...]:
 
 
 def rules_of(version: str | None) -> TokenBudgetRules:
-    """Return which of the two sets of scheduling rules a version of vLLM follows (the option ``rules`` of a case)."""
+    """Return the scheduling rules that a version of vLLM follows, those of 0.27 or those of 0.32.
+
+    A case selects the rules with its option ``rules``.
+    """
     return "0.32" if release(version) >= RULES_OF_0_32_FROM else "0.27"
 
 
@@ -104,9 +107,9 @@ def unavailable(setup: EngineSetup) -> str | None:
 
 
 def other_rules(setup: EngineSetup) -> str | None:
-    """Return why the installed vLLM can't run a case with the option ``rules`` of a setup, as one sentence.
+    """Return why the installed vLLM can't run a case, because the setup's option ``rules`` names other rules.
 
-    Return None if it can. ``rules`` matters only with ``long_prefill_token_threshold``. The versions of vLLM also
+    Return None if it can. The rules differ in step tables only if ``long_prefill_token_threshold`` is set. They also
     differ in the order in which blocks are freed, but step tables do not show this.
     """
     options, version = options_of(setup), number_of_vllm()
@@ -117,7 +120,7 @@ def other_rules(setup: EngineSetup) -> str | None:
 
 
 def options_of(setup: EngineSetup) -> TokenBudgetSetup:
-    """Return the options of vLLM's own scheduler in ``setup``, the defaults if it has none of this scheduler."""
+    """Return the options of ``setup`` if they are for vLLM's own scheduler, otherwise the scheduler's defaults."""
     return setup.options if isinstance(setup.options, TokenBudgetSetup) else TokenBudgetSetup()
 
 
@@ -133,8 +136,8 @@ def shape(setup: EngineSetup) -> EngineSetup:
 def engine_arguments(setup: EngineSetup) -> dict[str, Any]:
     """Return the arguments of vLLM's LLM for its own scheduler and its CPU backend.
 
-    If the setup has no number of blocks, there are enough blocks for a full batch of the longest sequences, plus vLLM's
-    null block.
+    If ``num_blocks`` of the setup is None, the engine gets enough blocks for a full batch of the longest sequences, and
+    vLLM's null block in addition.
     """
     full = setup.max_num_seqs * blocks_for(setup.max_model_len)
     return {
@@ -146,7 +149,7 @@ def engine_arguments(setup: EngineSetup) -> dict[str, Any]:
 
 
 def common_arguments(setup: EngineSetup) -> dict[str, Any]:
-    """Return the engine arguments of vLLM that an engine in this process and a server have in common."""
+    """Return the engine arguments of vLLM that are the same for an engine in this process and for vLLM's server."""
     return {
         **scheduling_arguments(setup),
         "dtype": "float32",
@@ -173,9 +176,9 @@ def scheduling_arguments(setup: EngineSetup) -> dict[str, Any]:
 
 
 def engine_environment(setup: EngineSetup) -> dict[str, str]:  # noqa: ARG001
-    """Return CACHE_SPACE and THREADS, which vLLM's CPU backend reads, with their values.
+    """Return the environment variables of vLLM's CPU backend for the memory of the KV cache and for the cores.
 
-    If the user has set a variable, its value is kept.
+    If the user has set one of the two variables, its value is kept.
     """
     return {name: os.environ.get(name, value) for name, value in ((CACHE_SPACE, "1"), (THREADS, "nobind"))}
 
@@ -217,7 +220,7 @@ def leave_out_the_model(core: Any) -> None:
 
 
 def built(core: Any) -> SchedulingLimits:
-    """Return the limits with which the engine was started. Later, ``tighten`` overwrites them.
+    """Return the limits with which the engine was started. Must be called before ``tighten``, which overwrites them.
 
     ``max_batch_tkv_limit`` is None, because this scheduler has no tkv.
     """
@@ -261,8 +264,9 @@ def tighten(core: Any, limits: SchedulingLimits, setup: EngineSetup) -> None:
 def forget_allowed_tokens(runner: Any) -> None:
     """Remove the masks of ``allowed_token_ids`` of an idle engine, which creates them again when it needs them.
 
-    vLLM 0.27 leaves them in rows that requests moved out of, and applies them to later requests without allowed tokens.
-    The case that tests this fails, but the cases after it must not.
+    If a request moves to another row of the batch, vLLM 0.27 leaves its mask in the old row, and applies it to later
+    requests without allowed tokens. A case that tests for this bug fails. Cases that run later on the same engine must
+    not fail because of it.
     """
     batch = getattr(runner, "input_batch", None)
     for name in ("allowed_token_ids_mask", "allowed_token_ids_mask_cpu_tensor"):

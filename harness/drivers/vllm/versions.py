@@ -21,7 +21,7 @@ def number_of_vllm() -> str | None:
 
 
 def version_of_vllm() -> str:
-    """Return the version of vLLM for reports, with the package's name if that is not ``vllm``."""
+    """Return the version of vLLM for reports, with the name of the package if it is another one than ``vllm``."""
     versions = [(name, version_of(name)) for name in NAMES_OF_VLLM]
     found = [number if name == "vllm" else f"{number} ({name})" for name, number in versions if number]
     return found[0] if found else "of unknown version"

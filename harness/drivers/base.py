@@ -27,9 +27,9 @@ STRUCTURED_OUTPUTS = "structured-outputs"
 PROMPT_LOGPROBS = "prompt-logprobs"
 """Capability: the logprobs of the tokens of a prompt can be returned."""
 PAUSING = "pausing"
-"""Capability: the chunked scheduler pauses requests that decode where batch size x tkv would exceed its limit.
+"""Capability: the chunked scheduler pauses running requests if batch size x tkv would otherwise exceed its limit.
 
-A driver whose engines have other schedulers need not have it.
+A driver whose engines have other schedulers need not have this capability.
 """
 
 
@@ -45,12 +45,12 @@ class UnavailableError(Exception):
 
 
 class Observation(NamedTuple):
-    """The state of an engine between two steps, as far as it can be observed. Other fields are None.
+    """The state of an engine between two steps. A field is None if the driver can't observe it.
 
-    Requests are named by ``RequestSpec.request_id``, and the fields mean the same as the columns of ``StepRow``. Only
-    the chunked scheduler has ``paused``. With the token-budget scheduler, ``scheduled``, ``preempted`` and ``hits`` are
-    about the last step, and empty before the first step. With other schedulers, ``scheduled`` and ``preempted`` are
-    None.
+    Requests are named by ``RequestSpec.request_id``. A field means the same as the column of ``StepRow`` with that name
+    (``reserved`` and ``used`` for the numbers of blocks). ``paused`` is None except with the chunked scheduler. With
+    the token-budget scheduler, ``scheduled``, ``preempted`` and ``hits`` are about the last step, and empty before the
+    first step. With other schedulers, ``scheduled`` and ``preempted`` are None.
     """
 
     tkv: int | None
@@ -67,13 +67,14 @@ class Observation(NamedTuple):
 class StepRecord(NamedTuple):
     """The result of one step. ``kind`` is ``prefill``, ``decode``, ``mixed`` or ``idle``.
 
-    ``tokens`` has the token of each request in ``request_outputs``. ``block_tables`` has the ids of the blocks that
-    each of these requests held in the step, the oldest first. It is empty if the driver can't observe block ids.
+    ``request_outputs`` has the requests that got a token. ``tokens`` has their tokens, and ``block_tables`` the ids of
+    the blocks that each of them held in the step, oldest block first, both in the same order. ``block_tables`` is empty
+    if the driver can't observe block ids.
 
-    With the token-budget scheduler, ``block_tables`` is in the order of ``Observation.scheduled`` instead, and includes
-    requests that ended in the step. In a step of this scheduler, a request decodes if it was running before the step
-    and computes only its last token. Otherwise it is in its prefill, also when it is computed again after a preemption.
-    A step is ``mixed`` if some of its requests decode and others are in their prefill.
+    With the token-budget scheduler, ``block_tables`` has an entry for each request in ``Observation.scheduled``, in
+    that order, also for requests that ended in the step. In a step of this scheduler, a request decodes if it was
+    running before the step and computes only its last token. Otherwise it is in its prefill, also when it is computed
+    again after a preemption. A step is ``mixed`` if some of its requests decode and others are in their prefill.
 
     ``writes`` is what the step wrote to the KV cache, None if the driver can't observe it.
     """
@@ -90,8 +91,8 @@ class StepRecord(NamedTuple):
 class Completion:
     """The result of the offline API for one request.
 
-    ``prompt_logprobs`` has the logprob of each token of the prompt, None for the first token, and
-    ``prompt_alternatives`` the number of tokens whose logprobs were returned at each position.
+    ``prompt_logprobs`` has the logprob of each token of the prompt, None for the first token. ``prompt_alternatives``
+    has, for each position of the prompt, the number of tokens whose logprobs were returned there.
     """
 
     token_ids: tuple[int, ...]
@@ -116,7 +117,7 @@ class Compilation(NamedTuple):
 
 
 class Session(Protocol):
-    """A started engine. ``optional.py`` has methods that a session can have in addition."""
+    """A started engine. Methods that a driver's sessions can have in addition are in ``optional.py``."""
 
     def reset(self, limits: SchedulingLimits) -> SchedulingLimits:
         """Remove all requests and set the limits, without restarting the engine.
@@ -146,7 +147,7 @@ class Session(Protocol):
 
 
 class Driver(Protocol):
-    """Starts engines, for example those of vLLM. ``optional.py`` has methods that a driver can have in addition."""
+    """Starts engines, for example those of vLLM. Methods that a driver can have in addition are in ``optional.py``."""
 
     name: str
     capabilities: frozenset[str]

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 from harness.types import RequestSpec
 
 HTTP = "http"
-"""Capability: the client uses a server, to which raw HTTP requests can be sent."""
+"""Capability: the client is connected to a server, and can send it raw HTTP requests."""
 
 ABORT = "abort"
 """Capability: a request can be aborted. Its finish reason is then ``abort``."""
@@ -44,12 +44,12 @@ class ClientError(Exception):
 class ClientRequest:
     """One request of a client.
 
-    ``name`` is unique among the requests of the client. ``spec`` has the prompt and the sampling parameters. If there
-    are ``messages``, as (role, content), they are sent instead of the prompt. ``n`` is the number of answers. ``kind``
-    is vLLM's RequestOutputKind for streams: ``delta``, ``cumulative`` or ``final``. ``logprobs`` is the number of
-    top tokens whose logprobs are returned with each token; None if no logprobs are requested. ``model`` is the model's
-    name in an HTTP request, None for the model that the server serves. With ``echo``, the answer begins with the
-    prompt.
+    ``name`` is unique among the requests of the client. ``spec`` has the prompt and the sampling parameters. If
+    ``messages``, a conversation as (role, content) pairs, is not empty, it is sent instead of the prompt. ``n`` is the
+    number of answers to generate. ``kind`` is vLLM's RequestOutputKind for streams: ``delta``, ``cumulative`` or
+    ``final``. ``logprobs`` is the number of top tokens whose logprobs are returned with each token, None for no
+    logprobs. ``model`` is the model's name in an HTTP request, None for the model that the server serves. With
+    ``echo``, the answer begins with the prompt.
     """
 
     name: str
@@ -63,7 +63,10 @@ class ClientRequest:
 
 
 class Logprobs(NamedTuple):
-    """The logprob of each of several tokens (``own``), and the number of top tokens returned with each of them."""
+    """Logprobs of consecutive tokens.
+
+    ``own`` has the logprob of each token, and ``alternatives`` the number of top tokens returned at its position.
+    """
 
     own: tuple[float | None, ...]
     alternatives: tuple[int, ...]
@@ -73,10 +76,10 @@ class Logprobs(NamedTuple):
 class StreamChunk:
     """One chunk of a streamed answer.
 
-    ``texts``, ``tokens`` and ``finish_reasons`` have the new text, the number of new tokens and the finish reason of
-    each answer, by the index of the answer. ``usage`` is (number of prompt tokens, number of generated tokens).
-    ``logprobs`` has the logprobs of the new tokens, if the request asks for them. ``prompt_logprobs`` has the logprobs
-    of all tokens of the prompt; the value is None if they are missing in a chunk that must have them.
+    The keys of the dicts are the indices of the request's answers. ``texts`` has the new text of an answer, ``tokens``
+    the number of its new tokens, and ``finish_reasons`` its finish reason. ``logprobs`` has the logprobs of the new
+    tokens, if the request asks for them. ``prompt_logprobs`` has the logprobs of all tokens of the prompt, or None if
+    they are missing in a chunk that must have them. ``usage`` is (number of prompt tokens, number of generated tokens).
     """
 
     texts: dict[int, str] = field(default_factory=dict)
@@ -91,10 +94,10 @@ class StreamChunk:
 class Choice:
     """One answer to a request.
 
-    ``tokens`` is its number of tokens, None if it is not reported. ``logprobs`` has the logprob of each token, and
-    ``alternatives`` the number of top tokens returned with each token. If the request asks for no logprobs,
-    ``logprobs`` is None and ``alternatives`` is empty. ``prompt_logprobs`` and ``prompt_alternatives`` are the same for
-    the tokens of the prompt; the first token of the prompt has the values None and 0.
+    ``tokens`` is the number of tokens of the answer, None if it is not reported. ``logprobs`` has the logprob of each
+    token, and ``alternatives`` the number of top tokens returned with each token. If the request asks for no logprobs,
+    ``logprobs`` is None and ``alternatives`` is empty. ``prompt_logprobs`` and ``prompt_alternatives`` have the same
+    two values for each token of the prompt; for its first token they are None and 0.
     """
 
     text: str

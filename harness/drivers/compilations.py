@@ -9,10 +9,10 @@ from harness.utils.text import plural
 
 
 def watch(session: Session) -> Callable[[], dict[str, Any] | None]:
-    """Start to count the compilations during a case. Return a function to call after the case.
+    """Start to count the graphs that an engine compiles during a case. Return a function to call after the case.
 
-    The returned function returns the fields of ``Compilation`` as a dict, where ``recompiles`` is the number of
-    recompiles during the case. It returns None if the engine does not compile.
+    The returned function returns the engine's ``Compilation`` as a dict, except that ``recompiles`` counts only the
+    graphs compiled during the case. It returns None if the engine does not compile.
     """
     before = compilation_of(session)
 
@@ -27,10 +27,11 @@ def watch(session: Session) -> Callable[[], dict[str, Any] | None]:
 
 
 def added_up(seen: Iterable[Mapping[str, Any] | None]) -> list[str]:
-    """Add up the results of the functions that ``watch`` returned, and return a line of text for each backend.
+    """Return a line of text for each backend, with the numbers of engines, compiled graphs and recompiles.
 
-    A line is, for example, ``sendnn: 2 engines, 4 graphs, 0 recompiles after warm-up``. If engines share compiled
-    graphs, it has ``4 graphs (2 shared, traced once)``.
+    ``seen`` has the compilations during each case, as the functions that ``watch`` returns report them. A line is, for
+    example, ``sendnn: 2 engines, 4 graphs, 0 recompiles after warm-up``. If 2 of the graphs are shared by engines, the
+    line has ``4 graphs (2 shared, traced once)``.
     """
     engines: dict[str, dict[str, tuple[int, int]]] = {}
     recompiles: dict[str, int] = {}

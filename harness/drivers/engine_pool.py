@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 class EnginePool:
     """The engines and servers that the cases of a process share. There is one engine for each setup.
 
-    ``start_failures`` has the engines that did not start, which are not tried again. ``made_in`` is the id of the
-    process that created the pool.
+    ``start_failures`` has the engines and servers that did not start. Their start is not attempted again. ``made_in``
+    is the id of the process that created the pool.
     """
 
     driver: Driver
@@ -41,7 +41,7 @@ class EnginePool:
         return os.getpid() != self.made_in
 
     def session(self, setup: EngineSetup) -> Session:
-        """Return the engine for ``setup``. The first call with this setup starts the engine.
+        """Return the session of the engine for ``setup``. The first call with this setup starts the engine.
 
         Raises UnavailableError if the engine can't run on this machine, CheckpointError if the model can't be used,
         ValueError if the setup is invalid, and EngineStartError if the engine does not start. If the start has failed
@@ -65,9 +65,9 @@ class EnginePool:
             raise self.start_failures.remember(setup, error) from error
 
     def warm_up(self, setups: Iterable[EngineSetup]) -> None:
-        """Start the engines that forks of this process can use, one for each setup.
+        """Start the engine for each of ``setups`` whose engine can be used in forks of this process.
 
-        Errors are ignored, because the forks report them.
+        Errors are ignored, because the forks start the engine again and report the error.
         """
         for setup in dict.fromkeys(setups):
             if self.driver.unavailable(setup) is None and inheritable(self.driver, setup):
@@ -81,10 +81,10 @@ class EnginePool:
             session.close()
 
     def server(self, need: ServerNeed, case: str) -> "Client":
-        """Return a client of the server that a test needs. ``case`` is the node id of the test.
+        """Return a client of a server for a test. ``need`` describes the server, ``case`` is the node id of the test.
 
-        Raises DirtyServerError if the server is not like a new one, UnavailableError if it does not start, and
-        EngineStartError if its start has failed before in this run.
+        Raises DirtyServerError if the server has limits or metrics that a new server would not have, UnavailableError
+        if it does not start, and EngineStartError if its start has failed before in this run.
         """
         self.start_failures.raise_known(need)
         try:
@@ -94,9 +94,10 @@ class EnginePool:
             raise
 
     def warm_up_server(self, need: ServerNeed, case: str) -> None:
-        """Start the server that forks of this process can share for ``need``. ``case`` is the node id of the test.
+        """Start the server described by ``need``, so that a fork of this process can use it for the test ``case``.
 
-        If it is already running, remove the state of the last test. Errors are ignored, because the forks report them.
+        If the server is already running, remove the state of the last test. Do nothing if the test needs a server that
+        no other test uses. Errors are ignored, because the fork reports them. ``case`` is the node id of the test.
         """
         if not need.alone and self.driver.unavailable(need.setup) is None:
             with suppress(Exception):

@@ -37,7 +37,7 @@ The logits processors of the plugins and the server of the reference engine read
 """
 
 SECONDS = 120
-"""Timeout for reading from a connection, in seconds."""
+"""Timeout, in seconds, for connecting to the server and for each read from a connection."""
 
 METRIC_NAMES = {
     "waiting": ("spyre_cb_requests_waiting", "vllm:num_requests_waiting"),
@@ -66,7 +66,7 @@ COUNTERS = {
 
 @cache
 def _ssl_context(create: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
-    """Return the result of the first call of ``create`` in this process: reading all certificates takes 30 ms."""
+    """Return ``create()``. The result is cached, because reading all certificates takes 30 ms."""
     return create()
 
 
@@ -98,7 +98,10 @@ class HttpClient:
         return self._url
 
     def _clients(self) -> tuple[Any, Any]:
-        """Return the clients of ``openai`` and httpx for this case. They can be used only in the case's event loop."""
+        """Return (client of the ``openai`` package, client of httpx) for the current case. Create them if necessary.
+
+        Both can be used only in the event loop of this case.
+        """
         if self._client is None:
             limits = self._httpx.Limits(max_connections=None, max_keepalive_connections=0)
             contexts = [_ssl_context(package.create_ssl_context) for package in (self._httpx, self._httpx2)]
@@ -173,9 +176,10 @@ class HttpClient:
         return {name: value for name, value in found.items() if value is not None}
 
     async def _metrics(self) -> dict[str, float]:
-        """Return the values in ``/metrics`` by name, and also by ``name{label=value}``.
+        """Return the values in ``/metrics``, with two kinds of keys: ``name`` and ``name{label=value}``.
 
-        Values that differ only in other labels are summed. Raises ClientError if the server does not answer.
+        The value for ``name`` is the sum over all labels of this metric. The value for ``name{label=value}`` is the sum
+        over the metric's samples with this label. Raises ClientError if the server does not answer.
         """
         from prometheus_client.parser import text_string_to_metric_families
 
@@ -240,7 +244,7 @@ def _chat(request: ClientRequest, model: str) -> dict[str, Any]:
 
 
 def _response_format(structure: Structure | None) -> dict[str, Any] | None:
-    """Convert a constraint to OpenAI's ``response_format``. Return None if OpenAI has no such kind of constraint."""
+    """Convert a constraint to OpenAI's ``response_format``. Return None for kinds that ``response_format`` lacks."""
     match structure and structure.arguments():
         case {"json_object": True}:
             return {"type": "json_object"}
@@ -267,9 +271,10 @@ def _common(request: ClientRequest, model: str) -> dict[str, Any]:
 
 
 def _extras(spec: RequestSpec) -> dict[str, Any]:
-    """Return the parameters for ``extra_body``: those that OpenAI does not have, unless they have the default value.
+    """Return the request's parameters that OpenAI's API does not have, for the argument ``extra_body`` of ``openai``.
 
-    ``unchecked`` parameters are included as well, because fields of ``extra_body`` replace other fields.
+    Parameters with their default value are left out. All ``unchecked`` parameters are included, even those that OpenAI
+    has, because a field of ``extra_body`` replaces the field of the same name in the request.
     """
     wanted: dict[str, tuple[Any, Any]] = {
         "ignore_eos": (spec.ignore_eos, False),
@@ -291,7 +296,10 @@ def _extras(spec: RequestSpec) -> dict[str, Any]:
 
 
 def _injected(spec: RequestSpec) -> dict[str, str] | None:
-    """Return golden tokens in the form in which the plugins' logits processor takes them over HTTP: a JSON string."""
+    """Return the value of ``vllm_xargs`` with the request's golden tokens, None if it has no golden tokens.
+
+    The logits processors of the plugins read the golden tokens from it as a JSON string.
+    """
     if not spec.golden_token_ids:
         return None
     return {INJECTOR: json.dumps({"expected_token_ids": list(spec.golden_token_ids)})}
@@ -303,9 +311,10 @@ def _token_count(choice: Any) -> int | None:
 
 
 def _with_prompt(choice: Any, prompt: Sequence[int]) -> Choice:
-    """Convert an answer, with the logprobs of its prompt: a field that only vLLM has, with a dict for each position.
+    """Convert an answer of the ``openai`` package to a Choice with the logprobs of the tokens of the ``prompt``.
 
-    The keys of these dicts are token ids.
+    They are in the field ``prompt_logprobs``, which vLLM adds to OpenAI's API. The field has a dict for each position,
+    whose keys are token ids. Without the field, the Choice has no logprobs of the prompt.
     """
     found = (choice.model_extra or {}).get("prompt_logprobs")
     if found is None:

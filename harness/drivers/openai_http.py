@@ -41,7 +41,7 @@ class ServerError(Exception):
 
 @dataclass(frozen=True)
 class RunningServer:
-    """A server that the user has started, with its limits and other properties as far as they are known.
+    """A server that the user has started. A limit that is not known is None.
 
     ``reports_blocks`` is whether the server's metrics include numbers of blocks.
     """
@@ -77,8 +77,9 @@ def parse_shape(text: str) -> dict[str, str | int]:
 def find_server(url: str, given: Mapping[str, str | int]) -> RunningServer:
     """Request the model and the context length of the server at ``url``, and return the server.
 
-    ``given`` has the values of ``--cb-server-shape``: what the server does not report, or reports wrongly. Raises
-    ServerError if there is no server at ``url``, or if its answer is not that of an OpenAI-compatible server.
+    ``given`` has the properties that the user gives with ``--cb-server-shape``. They replace those that the server
+    reports. Raises ServerError if there is no server at ``url``, or if its answer is not that of an OpenAI-compatible
+    server.
     """
     url = url.rstrip("/").removesuffix("/v1")
     if not url.startswith(("http://", "https://")):
@@ -119,7 +120,10 @@ def _key() -> str:
 
 
 def _capabilities(running: RunningServer | None, start: str) -> frozenset[str]:
-    """Return the capabilities of a server. A running server is assumed to support structured outputs, as vLLM does."""
+    """Return the capabilities of the server ``running`` or, if that is None, of servers of the kind ``start``.
+
+    A server that the user has started is assumed to support structured outputs and logprobs of prompts, as vLLM does.
+    """
     if running is not None:
         more = {PROMPT_LOGPROBS, STRUCTURED_OUTPUTS}
         return frozenset({HTTP} | more | ({BLOCK_METRICS} if running.reports_blocks else set()))
@@ -133,8 +137,9 @@ def _capabilities(running: RunningServer | None, start: str) -> frozenset[str]:
 class OpenAIHttpDriver:
     """The driver for the server ``running`` or, if that is None, for servers that the driver starts.
 
-    ``start`` is a key of STARTERS: which server to start. A server of the reference engine is started once for each
-    engine setup, and its limits are changed between cases. Other servers are started for each case, with its limits.
+    ``start`` is the kind of server to start, a key of STARTERS. A server of the reference engine is started once for
+    each engine setup, and its limits are changed between cases. A server of another kind is started for each case, with
+    the limits of the case.
     """
 
     def __init__(self, running: RunningServer | None = None, start: str = "reference") -> None:
@@ -164,7 +169,10 @@ class OpenAIHttpDriver:
         return vllm_unavailable(setup) if self._running is None else None
 
     def unfit(self, setup: EngineSetup, limits: SchedulingLimits, options: ServerOptions) -> str | None:  # noqa: ARG002
-        """Return why the server can't be used for a case, as one sentence. Return None if it can."""
+        """Return why the server can't run a case with these limits and server options, as one sentence.
+
+        Return None if it can.
+        """
         if self._running is None:
             return vllm_unfit(options) if self._start == "vllm" else None
         own = {name for name, value in options.model_dump().items() if value is not None}
@@ -200,11 +208,12 @@ class OpenAIHttpDriver:
 
 
 def make(options: DriverOptions) -> Driver:
-    """Return the driver for the running server ``server_url``, or for servers to start of the kind ``serve``.
+    """Return the driver that ``options`` select.
 
-    With ``simulate``, return the driver that runs the reference engine's scheduler without a model. Raises
-    UnavailableError if not exactly one of the two options is given or if a package is missing, and DriverOptionError if
-    the running server can't be used.
+    With ``server_url``, it uses the running server at this URL. With ``serve``, it starts servers of this kind. With
+    ``simulate``, it runs the reference engine's scheduler without a model. Raises UnavailableError if not exactly one
+    of ``server_url`` and ``serve`` is given or if a package is missing, and DriverOptionError if the running server
+    can't be used.
     """
     if options.simulate:
         from harness.drivers.reference import SimulationDriver

@@ -1,7 +1,8 @@
 """Attributes and methods that a driver or a session can have in addition to those of ``base.py``, as small protocols.
 
-For each protocol there is a function that uses it, and returns a default for drivers that do not implement it. Other
-modules call these functions only, so a driver implements just the protocols that it needs.
+For each protocol, this module has a function that calls the driver's or the session's implementation. If there is no
+implementation, the function returns a default. Other modules call only these functions, so a driver implements just
+the protocols that it needs.
 """
 
 from collections.abc import Hashable, Sequence
@@ -25,7 +26,10 @@ class OfOneScheduler(Protocol):
 
 
 def scheduler_of(driver: Driver) -> "Scheduler":
-    """Return the scheduler for suites that do not name one: the only one that the driver has, else the default."""
+    """Return the scheduler for suites that do not name a scheduler.
+
+    This is the driver's own scheduler if all its engines have the same one. Otherwise it is ``DEFAULT_SCHEDULER``.
+    """
     scheduler: Scheduler = getattr(driver, "scheduler", DEFAULT_SCHEDULER)
     return scheduler
 
@@ -46,14 +50,14 @@ class KnowsWhatIsMissing(Protocol):
     """A driver that has some capabilities only if certain packages are installed."""
 
     def why_lacking(self, capability: str) -> str | None:
-        """Return, as one sentence, which packages a capability needs that are missing, and how to install them.
+        """Return a sentence that names the missing packages that a capability needs, and says how to install them.
 
         Return None if no package is missing.
         """
 
 
 def why_lacking(driver: Driver, capability: str) -> str:
-    """Return why a case that needs ``capability`` is skipped, as one sentence. The driver lacks this capability."""
+    """Return a sentence that says why a case is skipped: it needs ``capability``, which the driver lacks."""
     own = getattr(driver, "why_lacking", None)
     missing: str | None = own(capability) if own is not None else None
     return missing or f"the case needs {capability}, which the driver {driver.name} does not offer"
@@ -100,9 +104,10 @@ class Forkable(Preloads, Protocol):
         """
 
     def compile_key(self, setup: EngineSetup) -> Hashable:
-        """Return a key for the compiled code of an engine, None if the engine does not compile.
+        """Return a key for the compiled code of an engine with this setup, None if the engine does not compile.
 
-        A fork of a process with a compiled engine can use its code for an engine with the same key.
+        Setups with the same key can use the same code: if an engine was compiled in a process, forks of this process
+        use the compiled code for their own engines with the same key.
         """
 
 
@@ -112,12 +117,15 @@ def starts_in_forks(driver: Driver) -> bool:
 
 
 def inheritable(driver: Driver, setup: EngineSetup) -> bool:
-    """Return whether an engine that is started in a process can be used in a fork of that process."""
+    """Return whether an engine with this setup that was started in a process can be used in a fork of that process."""
     return _forkable(driver) and driver.inheritable(setup)
 
 
 def compile_key(driver: Driver, setup: EngineSetup) -> Hashable:
-    """Return the key for an engine's compiled code, see ``Forkable``. Return None for drivers without forks."""
+    """Return a key for the compiled code of an engine with this setup, equal for engines that can share the code.
+
+    Return None if the engine does not compile, or if the driver's engines can't be started in forks.
+    """
     return driver.compile_key(setup) if _forkable(driver) else None
 
 
@@ -125,7 +133,7 @@ class SharedServer(Protocol):
     """A server whose limits and options can be changed while it runs."""
 
     def client(self, limits: SchedulingLimits, options: "ServerOptions") -> "Client":
-        """Set the limits and options of a case, check that the server is like a new one, and return a client.
+        """Set the limits and options of a case, check that they took effect, and return a client of the server.
 
         Raises DirtyServerError (server_pool.py) if the server has limits or metrics that a new server would not have,
         or does not answer, and UnavailableError if the server can't have these limits.
@@ -205,9 +213,10 @@ def is_offline(session: Session) -> TypeGuard[OfflineSession]:
 
 
 def steps_of_generate(session: Session) -> Sequence[tuple[StepRecord, Observation]]:
-    """Return each step of the last ``generate`` call, with the state after it. Return () if they can't be observed.
+    """Return (step, state after the step) for each step of the last ``generate`` call.
 
-    Requests are named by their position in the list passed to ``generate``.
+    Requests are named by their position in the list passed to ``generate``. Return () if the driver can't observe
+    these steps.
     """
     steps = getattr(session, "steps_of_generate", None)
     seen: Sequence[tuple[StepRecord, Observation]] = () if steps is None else steps()

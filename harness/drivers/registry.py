@@ -27,11 +27,12 @@ BUILT_IN: Mapping[str, str] = {
     "vllm": "harness.drivers.vllm:make",
     OVER_HTTP: "harness.drivers.openai_http:make",
 }
-"""The function that returns each driver, by the name of the driver."""
+"""The drivers of this project: the function that returns the driver, as ``module:function``, by the driver's name."""
 UNSTEPPED = frozenset({"simulation", OVER_HTTP})
 """Names of drivers that ``spyre-cb trace`` and ``spyre-cb search`` can't use.
 
-``openai-http`` can't observe steps. ``simulation`` runs no model; for that, the commands have ``--simulate``.
+``openai-http`` can't observe steps. ``simulation`` runs no model; the two commands have the option ``--simulate`` for
+this.
 """
 REQUIRED = ("name", "capabilities", "describe", "unavailable", "open")
 
@@ -41,7 +42,8 @@ class DriverOptions:
     """The options of drivers, from the command line.
 
     With ``simulate``, the driver runs only the scheduler, without a model. ``attention`` is the attention kernel of the
-    reference engine. The other options are those of the driver ``openai-http``, as strings that are not yet checked.
+    reference engine. ``server_url``, ``serve`` and ``server_shape`` are options of the driver ``openai-http``, as given
+    by the user, without any check.
     """
 
     simulate: bool = False
@@ -52,7 +54,10 @@ class DriverOptions:
 
 
 class DriverOptionError(UnavailableError):
-    """The value of a driver option is invalid. ``option`` is the option's name in ``DriverOptions``, with dashes."""
+    """The value of a driver option is invalid.
+
+    ``option`` is the option's name in ``DriverOptions`` with dashes in place of underscores, such as ``server-url``.
+    """
 
     def __init__(self, option: str, message: str) -> None:
         super().__init__(message)
@@ -65,14 +70,14 @@ Make = Callable[[DriverOptions], Driver]
 def driver_names(*, stepped: bool = False) -> tuple[str, ...]:
     """Return the names of all registered drivers.
 
-    With ``stepped``, leave out those that ``spyre-cb trace`` and ``spyre-cb search`` can't use (``UNSTEPPED``).
+    With ``stepped``, leave out the drivers that ``spyre-cb trace`` and ``spyre-cb search`` can't use.
     """
     names = (*BUILT_IN, *sorted({entry.name for entry in entry_points(group=GROUP)} - set(BUILT_IN)))
     return tuple(name for name in names if not (stepped and name in UNSTEPPED))
 
 
 def make_driver(name: str, options: DriverOptions | None = None) -> Driver:
-    """Return the driver with that name. ``options`` None means the default options.
+    """Return the driver named ``name``. With ``options`` None, it gets the default options.
 
     Raises UnavailableError if there is no such driver, or if its engine can't run on this machine.
     """
@@ -85,7 +90,10 @@ def make_driver(name: str, options: DriverOptions | None = None) -> Driver:
 
 
 def unknown(name: str, known: tuple[str, ...]) -> str:
-    """Return a sentence that says that the driver does not exist. It has the most similar name, and all names."""
+    """Return an error message for an unknown driver name.
+
+    It suggests the most similar name in ``known``, if there is one, and lists all of ``known``.
+    """
     close = get_close_matches(name, known, 1)
     meant = f" did you mean {close[0]}?" if close else ""
     return f"no driver has the name {name!r};{meant} the drivers are {', '.join(known)}"

@@ -1,8 +1,8 @@
 """Keep the servers of a process. Tests with the same engine setup use the same server, one after the other.
 
-Before a test uses a shared server, the server gets the limits and options of the test. Then its limits and metrics are
-checked: they must be those of a new server. If they are not, the server is replaced, and the report of the test says
-so. A test that may stop its server gets a server that no other test uses.
+Before a test uses a shared server, the limits and options of the test are set on the server. Then the server's limits
+and metrics are checked: they must be those of a new server. If they are not, a new server is started in its place, and
+the report of the test says so. A test that may stop its server gets a server that no other test uses.
 """
 
 import os
@@ -32,9 +32,9 @@ class DirtyServerError(Exception):
 
 @dataclass(frozen=True)
 class ServerNeed:
-    """What a test needs of its server: engine setup, limits and options.
+    """The server that a test needs: its engine setup, limits and options.
 
-    With ``alone``, no other test uses the server, because this test may stop it.
+    If ``alone`` is True, no other test may use the server, because this test may stop it.
     """
 
     setup: EngineSetup
@@ -52,9 +52,9 @@ class ServerNeed:
 class _Kept:
     """A server of the pool, which was started for ``need``.
 
-    ``shared`` is set if the limits of the server can be changed, else ``client``. ``started_in`` is the id of the
-    process that has started the server and must end it. ``last_case`` is the node id of the last test that used the
-    server, "" if there is none.
+    If the limits of the server can be changed, ``shared`` is set and ``client`` is None; otherwise the reverse.
+    ``started_in`` is the id of the process that has started the server, which is the one that must end it.
+    ``last_case`` is the node id of the last test that used the server, "" if no test has used it.
     """
 
     need: ServerNeed
@@ -64,7 +64,7 @@ class _Kept:
     last_case: str = ""
 
     def fits(self, need: ServerNeed) -> bool:
-        """Return whether the server has, or can get, the limits and options that a test needs."""
+        """Return whether the server has the limits and options that a test needs, or whether they can be set on it."""
         return self.shared is not None or (self.need.limits, self.need.options) == (need.limits, need.options)
 
     def end(self) -> None:
@@ -78,16 +78,17 @@ class _Kept:
 
 @dataclass
 class ServerPool:
-    """The servers of a process, by ``ServerNeed.key``. At most ``MAX_SERVERS`` are kept."""
+    """The servers of a process that later tests can use. At most ``MAX_SERVERS`` servers run at the same time."""
 
     _kept: dict[Hashable, _Kept] = field(default_factory=dict)
     _notes: list[str] = field(default_factory=list)
 
     def client(self, driver: Driver, need: ServerNeed, case: str) -> "Client":
-        """Return a client of the server that a test needs. Start a server if there is none that can be used.
+        """Return a client of a server for a test. Start a server if no running server can be used.
 
-        ``case`` is the node id of the test. Raises UnavailableError if the server does not start or can't have the
-        limits of the test, and DirtyServerError if even a server that was started for this test is not like a new one.
+        ``need`` describes the server, and ``case`` is the node id of the test. Raises UnavailableError if the server
+        does not start or can't have the limits of the test. Raises DirtyServerError if even a server that was started
+        for this test has limits or metrics that a new server would not have.
         """
         try:
             return self._proven(driver, need, case)
@@ -96,7 +97,7 @@ class ServerPool:
             self.discard(need)
             if not before:
                 raise
-            self._notes.append(f"a server was replaced: it was not clean after {before}: {error}")
+            self._notes.append(f"a server was replaced, because it was not like a new one after {before}: {error}")
         try:
             return self._proven(driver, need, case)
         except DirtyServerError:
@@ -125,7 +126,7 @@ class ServerPool:
             kept.end()
 
     def take_notes(self) -> list[str]:
-        """Return a sentence for each server that was replaced since the last call."""
+        """Return a sentence for each server that was replaced since the last call of this method."""
         notes, self._notes = self._notes, []
         return notes
 

@@ -24,13 +24,13 @@ from harness.utils.subprocesses import start_with_parent
 START_SECONDS = 600
 """Timeout for the start of a server, in seconds. The server loads a model and, on a card, compiles it."""
 END_SECONDS = 60
-"""Timeout for the end of a server that a case ends, or that was killed, in seconds."""
+"""How long to wait for the process of a server to end, in seconds, after a case has ended it or SIGKILL was sent."""
 CLOSE_SECONDS = 5
 """How long a server that is no longer needed may take to end after SIGTERM, in seconds, before it is killed."""
 ADMIN_TOKEN = "SPYRE_CB_ADMIN_TOKEN"
-"""Environment variable with the token for ``POST /admin/limits`` of the reference engine's server.
+"""Environment variable of the reference engine's server: the token that ``POST /admin/limits`` requires.
 
-Without it, the server refuses this call.
+If the variable is not set, the server refuses this call.
 """
 SERVER = (sys.executable, "-m", "engine.entrypoints.server")
 """The command of the reference engine's server, without arguments."""
@@ -42,7 +42,7 @@ class StubbornServerError(Exception):
 
 
 class Launched(Protocol):
-    """A started process, with a part of the interface of ``subprocess.Popen``.
+    """A started process. The attributes and methods are those of ``subprocess.Popen`` with the same names.
 
     The started process leads a process group of its own, and is killed when the process that started it ends.
     """
@@ -74,7 +74,7 @@ _launch: LaunchServer = spawn_server
 
 
 def launch_servers_with(launch: LaunchServer) -> None:
-    """Set the function with which this process and its forks start servers of the reference engine."""
+    """Make this process and its forks call ``launch`` to start the process of a server of the reference engine."""
     global _launch
     _launch = launch
 
@@ -82,9 +82,9 @@ def launch_servers_with(launch: LaunchServer) -> None:
 class ServerProcess:
     """The process of a server. The constructor starts the server and waits until it is ready.
 
-    The server is ready when it has printed ``ready: URL`` or, if ``url`` is given, when it answers at this URL. The
-    server has its own process group, so that processes that it has started can be ended with it. The constructor raises
-    UnavailableError, with the last line of the server's output, if the server does not start.
+    If ``url`` is None, the server is ready when it has printed ``ready: URL``. Otherwise it is ready when it answers at
+    ``url``. The server has its own process group, so that processes that it has started can be ended with it. The
+    constructor raises UnavailableError, with the last line of the server's output, if the server does not start.
     """
 
     def __init__(
@@ -113,9 +113,9 @@ class ServerProcess:
             raise
 
     def _announced(self) -> str:
-        """Wait for the first line of output, ``ready: URL``, and return the URL.
+        """Wait until the server prints ``ready: URL`` as its first line, and return the URL.
 
-        No thread is used, because this process may be forked later. Raises UnavailableError if the first line is
+        The wait uses no thread, because this process may be forked later. Raises UnavailableError if the first line is
         another one, or is not printed within ``START_SECONDS``.
         """
         line = b""
@@ -182,7 +182,7 @@ class ServerProcess:
     def _release(self) -> None:
         """Kill the other processes of the server's process group, and close the server's output.
 
-        Do nothing in later calls, because another process group may get the same id later.
+        Only the first call has an effect: later, another process group may have the same id, and must not be killed.
         """
         if self._output.closed:
             return
@@ -208,10 +208,10 @@ def reference_server(setup: EngineSetup, limits: SchedulingLimits, options: Serv
 
 
 def robust_reference_server(setup: EngineSetup) -> tuple[ServerProcess, str]:
-    """Start the reference engine's server for several tests, with the limits of ``setup``, which are the maximum.
+    """Start a server of the reference engine whose limits can be changed, so that several tests can use it.
 
-    Return the server and a token. ``POST /admin/limits`` with this token changes the server's limits. Raises
-    UnavailableError if the server does not start.
+    The server starts with the limits of ``setup``, which are the largest that it can have. Return (server, token):
+    ``POST /admin/limits`` with the token changes the limits. Raises UnavailableError if the server does not start.
     """
     token = secrets.token_urlsafe(32)
     flags = {
@@ -223,9 +223,10 @@ def robust_reference_server(setup: EngineSetup) -> tuple[ServerProcess, str]:
 
 
 def flags_of(setup: EngineSetup, limits: SchedulingLimits) -> dict[str, int | None]:
-    """Return limits by the names of the server's command-line options. A limit that is None stays None.
+    """Return ``limits`` by the names of the command-line options of the reference engine's server.
 
-    The server's ``num_blocks`` includes the padding block, in contrast to ``available_blocks``.
+    Instead of ``available_blocks``, the server has the option ``num_blocks``, which includes the padding block. A limit
+    that is None stays None.
     """
     blocks = limits.available_blocks
     batch = limits.max_num_seqs if FORMATS[setup.scheduler].rounds_blocks else 1
@@ -271,5 +272,5 @@ def with_padding_block(available: int, max_num_seqs: int | None) -> int:
 
 
 def environ_of_a_server() -> dict[str, str]:
-    """Return the environment for a server: that of this process, without LEFT_OUT, which would change its settings."""
+    """Return the environment for a server: that of this process, without variables that would change its settings."""
     return {name: value for name, value in os.environ.items() if name not in LEFT_OUT}

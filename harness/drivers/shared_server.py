@@ -1,7 +1,7 @@
 """A server of the reference engine that many cases use, one after the other.
 
 Before each case, ``POST /admin/limits`` sets the limits and options of the case, and removes the state of earlier
-cases. It is checked that this worked: the limits that clients see and all metrics in ``/metrics`` must be those of a
+cases. Then the limits in the server's responses and all metrics in ``/metrics`` are checked: they must be those of a
 server that was started for this case.
 """
 
@@ -24,12 +24,12 @@ from harness.types import EngineSetup, SchedulingLimits
 PATH = "/admin/limits"
 ANSWER_SECONDS = 30
 IDLE_SECONDS = 10.0
-"""How long to wait, in seconds, until the server has aborted the requests that the last case has left."""
+"""How long to wait, in seconds, until the server has aborted requests that did not end in the last case."""
 POLL_SECONDS = 0.02
 OPTIONS = ("max_queue", "api_key", "max_body_bytes")
 """Options of the server that can be changed while it runs."""
 NOT_ZERO = {"spyre_cb_blocks_available", "spyre_cb_engine_up"}
-"""Names of the metrics that are not zero in a new server."""
+"""Names of the metrics that are not zero in a new server. All other metrics must be zero before a case."""
 
 Reply = tuple[int, bytes]
 
@@ -46,7 +46,7 @@ class SharedReferenceServer:
         self._token = token
 
     def client(self, limits: SchedulingLimits, options: ServerOptions) -> Client:
-        """Set the limits and options of a case, check that the server is like a new one, and return a client.
+        """Set the limits and options of a case, check that they took effect, and return a client of the server.
 
         Raises UnavailableError if the server can't have these limits, and DirtyServerError if its limits or metrics are
         not those of a new server, or if it does not answer.
@@ -81,10 +81,10 @@ class SharedReferenceServer:
         raise DirtyServerError(message or f"the server answers POST {PATH} with status {status}")
 
     def _prove(self, reported: Mapping[str, Any], api_key: str | None) -> None:
-        """Check that /v1/models and /metrics show the limits in ``reported``, and that no request has been counted yet.
+        """Check that the server is in the state of a new server, and raise DirtyServerError if it is not.
 
-        ``api_key`` is the API key that clients must send, None if they need none. Raises DirtyServerError if one of
-        these does not hold.
+        /v1/models and /metrics must show the limits in ``reported``, which the server has returned. All counters in
+        /metrics must be 0. Requests must need the API key ``api_key``, or no API key if it is None.
         """
         status, answer = self._send("GET", "/v1/models", api_key)
         if status != http.client.OK:
@@ -109,9 +109,9 @@ class SharedReferenceServer:
             raise DirtyServerError(f"the metrics are not those of a new server: {', '.join(left[:5])}")
 
     def _send(self, method: str, path: str, key: str | None, body: bytes | None = None) -> Reply:
-        """Send a request on a new connection, without a thread, and return status and body of the response.
+        """Send a request on a new connection, and return (status, body) of the response. No thread is started.
 
-        Raises DirtyServerError if there is no response.
+        ``key`` is the API key to send, None for none. Raises DirtyServerError if there is no response.
         """
         address = urlsplit(self._process.url)
         assert address.hostname is not None
@@ -128,13 +128,19 @@ class SharedReferenceServer:
 
 
 def start_shared(setup: EngineSetup) -> SharedReferenceServer:
-    """Start a server that cases with this setup share. Raises UnavailableError if the server does not start."""
+    """Start a server that all cases with this setup can use, one after the other.
+
+    Raises UnavailableError if the server does not start.
+    """
     process, token = robust_reference_server(setup)
     return SharedReferenceServer(process, setup, token)
 
 
 def _compare(reported: Mapping[str, Any], limits: SchedulingLimits, options: ServerOptions) -> None:
-    """Raise DirtyServerError if the limits that the server reports are not the requested ones."""
+    """Raise DirtyServerError if a limit or option in ``reported`` is not the requested one.
+
+    ``reported`` has the values that the server has returned. Limits and options that are None are not compared.
+    """
     requested = asdict(limits) | {"max_queue": options.max_queue, "max_body_bytes": options.max_body_bytes}
     blocks = requested.pop("available_blocks")
     for name, value in requested.items():
@@ -155,6 +161,6 @@ def _object(answer: bytes) -> dict[str, Any]:
 
 
 def _metrics(text: str) -> dict[str, float]:
-    """Return the values of all metrics, by name and labels."""
+    """Return the values in the text of ``/metrics``. A key is the name of a metric with its labels."""
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}

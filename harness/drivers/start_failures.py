@@ -20,7 +20,7 @@ from harness.drivers.base import UnavailableError
 
 DID_NOT_START = "the engine did not start"
 FOLDER = "SPYRE_CB_START_FAILURES"
-"""Name of the environment variable with the folder in which the processes of a run record failed starts of engines."""
+"""Name of an environment variable. Its value is the folder in which the processes of a run record failed starts."""
 
 
 class EngineStartError(RuntimeError):
@@ -38,9 +38,9 @@ class EngineStartError(RuntimeError):
 class StartFailures:
     """The engines that did not start in this run.
 
-    ``known`` has the message and the lines of the traceback of each failed start that this process knows of, by a hash
-    of the engine's setup. ``folder`` is the folder that the processes of the run share, None if there is only one
-    process.
+    ``known`` has (message, lines of the traceback) for each failed start that this process knows of, by a hash of the
+    engine's setup. ``folder`` is the folder in which all processes of the run record failed starts, None if the run has
+    only one process.
     """
 
     folder: Path | None
@@ -56,7 +56,7 @@ class StartFailures:
             raise EngineStartError(message, lines if self._first_to_show(key) else ())
 
     def remember(self, setup: Hashable, error: BaseException) -> EngineStartError:
-        """Record that an engine with this setup did not start because of ``error``. Return the error to raise."""
+        """Record that an engine with this setup did not start because of ``error``. Return an exception to raise."""
         key, message = _key(setup), sentence_of(error)
         lines = tuple("".join(traceback.format_exception(error)).rstrip().splitlines())
         self.known[key] = message, lines
@@ -68,9 +68,10 @@ class StartFailures:
         return EngineStartError(message)
 
     def shown(self, setup: Hashable) -> tuple[str, ...]:
-        """Return the lines of the traceback of an engine that did not start, so that a report shows it once.
+        """Return the lines of the traceback of an engine with this setup that did not start.
 
-        Later calls for the same setup, in any process of the run, return an empty tuple.
+        Only the first call for a setup in all processes of the run returns the lines, so that reports show them once.
+        Later calls return an empty tuple.
         """
         key = _key(setup)
         return self.known[key][1] if key in self.known and self._first_to_show(key) else ()
@@ -85,7 +86,7 @@ class StartFailures:
         return message, tuple(lines)
 
     def _first_to_show(self, key: str) -> bool:
-        """Return whether this is the first call for ``key`` in all processes of the run."""
+        """Return whether no process of the run has called this method with this ``key`` before."""
         shown = f"{key}.shown"
         if shown in self.known:
             return False
@@ -100,7 +101,7 @@ class StartFailures:
 
 
 def sentence_of(error: BaseException) -> str:
-    """Return a line that says why an engine did not start. ``error`` was raised when it was started."""
+    """Return a line that says why an engine did not start. ``error`` is the exception that its start raised."""
     message = " ".join(str(error).split())
     if isinstance(error, UnavailableError):
         return message
@@ -109,19 +110,19 @@ def sentence_of(error: BaseException) -> str:
 
 
 def is_a_mistake(error: Exception) -> bool:
-    """Return whether an engine was not started because its setup is invalid, or can't run on this machine.
+    """Return whether ``error`` says that an engine's setup is invalid or can't run on this machine.
 
-    Such an error is not recorded, because raising it again takes no time. A ValueError whose message begins with
-    DID_NOT_START was raised by an engine that was being started.
+    This is found before the engine is started, and takes no time, so it is not recorded as a failed start. In contrast,
+    a ValueError whose message begins with DID_NOT_START was raised during the start.
     """
     known = isinstance(error, UnavailableError | CheckpointError | ValueError)
     return known and not str(error).startswith(DID_NOT_START)
 
 
 def share_start_failures() -> Path:
-    """Create the folder in which all processes of this run record failed starts. Return its path.
+    """Create the folder in which all processes of this run record failed starts of engines. Return its path.
 
-    Processes that this process starts later find the folder in the environment variable ``FOLDER``.
+    The path is passed to processes that this process starts later, in an environment variable.
     """
     folder = Path(tempfile.mkdtemp(prefix="spyre-cb-starts-"))
     os.environ[FOLDER] = str(folder)
@@ -135,7 +136,7 @@ def shared_start_failures() -> Path | None:
 
 
 def unshare_start_failures(folder: Path) -> None:
-    """Remove a folder that ``share_start_failures`` has created."""
+    """Remove the folder in which the processes of this run have recorded failed starts of engines."""
     if os.environ.get(FOLDER) == str(folder):
         del os.environ[FOLDER]
     shutil.rmtree(folder, ignore_errors=True)

@@ -37,9 +37,10 @@ REFUSALS = (RequestRefusedError, SamplingParamsError, QueueFullError, EngineDead
 
 
 class ReferenceClient:
-    """A client of the engine of a session. With ``max_queue``, at most so many requests can wait.
+    """A client of the reference engine in this process.
 
-    AsyncLLM's thread is started by the first request and ended by ``leave``.
+    ``max_queue`` is the maximum number of waiting requests, None for no maximum. AsyncLLM's thread is started by the
+    first request and ended by ``leave``.
     """
 
     capabilities = frozenset({ABORT})
@@ -81,7 +82,7 @@ class ReferenceClient:
             raise ClientError(str(error)) from error
 
     async def generate(self, requests: Sequence[ClientRequest]) -> list[Answer]:
-        """End AsyncLLM's thread, and run the requests through the engine's LLM."""
+        """End AsyncLLM's thread, run the requests through the engine's offline API (LLM), and return the answers."""
         await self.leave()
         return generate_answers(self._session, requests)
 
@@ -138,10 +139,10 @@ def _choice(answer: CompletionOutput, prompt: Sequence[int]) -> Choice:
 
 
 def _new_of(output: RequestOutput, seen: dict[int, tuple[int, int]], *, cumulative: bool) -> StreamChunk:
-    """Convert an output of AsyncLLM to a chunk with what is new in it.
+    """Convert an output of AsyncLLM to a chunk with the text and tokens that earlier outputs of the request lack.
 
-    ``cumulative`` is whether each output contains the whole answer. ``seen`` has, for each answer, the number of
-    characters and of tokens in the last output. It is updated.
+    ``cumulative`` is whether each output contains the whole answer so far. ``seen`` has, for each answer, the number of
+    characters and of tokens in the previous output. This function updates it for ``output``.
     """
     texts, tokens, reasons = {}, {}, {}
     logprobs: dict[int, Logprobs] = {}

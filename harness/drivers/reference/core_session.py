@@ -84,7 +84,7 @@ class CoreSession:
         return tuple(map(as_token, record.tokens))
 
     def _writes(self, plan: StepPlan) -> tuple[Write, ...] | None:  # noqa: ARG002
-        """Return what a step wrote to the KV cache, None if this process has no KV cache."""
+        """Return the writes of a step to the KV cache, None if this process has no KV cache."""
         return None
 
     def has_work(self) -> bool:
@@ -95,7 +95,7 @@ class CoreSession:
 
 
 def sampling_params(request: RequestSpec, **more: Any) -> SamplingParams:
-    """Return the engine's SamplingParams for a request. ``more`` are additional parameters."""
+    """Return the engine's SamplingParams for a request. ``more`` are parameters that the request does not have."""
     params = _checked_params(*_values_of(request))
     if request.structured_outputs is not None:
         more["structured_outputs"] = StructuredOutputsParams(**request.structured_outputs.arguments())
@@ -144,7 +144,7 @@ _values_of = attrgetter(*_PARAMS)
 
 @lru_cache(maxsize=1024)
 def _checked_params(*values: Any) -> SamplingParams:
-    """Return SamplingParams with these values.
+    """Return SamplingParams with ``values`` for the parameters in ``_PARAMS``, in this order.
 
     The result is cached, because many requests have the same parameters, and their validation takes longer than a step.
     """
@@ -154,10 +154,10 @@ def _checked_params(*values: Any) -> SamplingParams:
 def prompt_values(
     found: PromptLogprobs | None, prompt: Sequence[int]
 ) -> tuple[tuple[float | None, ...] | None, tuple[int, ...]]:
-    """Return the logprob of each token of a prompt, and the number of tokens with logprobs at each position.
+    """Return (logprob of each token of a prompt, number of tokens with a logprob at each position of the prompt).
 
-    The first token has no logprob: its values are None and 0. Return (None, ()) if ``found`` is None, because the
-    request asks for no prompt logprobs.
+    The first token of a prompt has no logprob: the two values are None and 0. Return (None, ()) if ``found`` is None,
+    which means that the request asks for no logprobs of its prompt.
     """
     if found is None:
         return None, ()
@@ -168,9 +168,10 @@ def prompt_values(
 def observation(
     state: SchedulerState, waiting: tuple[int, ...], running: tuple[int, ...], first: int = 0
 ) -> Observation:
-    """Convert the state of a scheduler to an Observation. ``first`` is subtracted from all request ids.
+    """Convert the state of a scheduler to an Observation.
 
-    ``waiting`` and ``running`` are already converted.
+    ``waiting`` and ``running`` are the queues as numbers of requests. Other request ids in ``state`` are strings. They
+    are converted to integers, from which ``first`` is subtracted, so that the case's first request gets the number 0.
     """
     tkv, _, _, reserved, used, chunked, budget = state
     if budget is not None:
@@ -200,10 +201,10 @@ def as_token(token: TokenOutput) -> Token:
 
 
 class _Numbers:
-    """Converts tuples of request ids (strings) to tuples of numbers, and caches the last result.
+    """Converts a queue's request ids (a tuple of strings) to a tuple of integers, and caches the last result.
 
-    The engine returns the same tuple object until its content changes. If only the first request of a queue has left,
-    the numbers of the others are taken from the cache.
+    The engine returns the same tuple object until the queue changes. If the only change is that the first request has
+    left the queue, the integers of the remaining requests are taken from the cache.
     """
 
     def __init__(self) -> None:
@@ -219,7 +220,7 @@ class _Numbers:
         return self._numbers
 
     def _lacks_only_the_first(self, request_ids: tuple[str, ...]) -> bool:
-        """Return whether the request ids are those of the last call without the first id."""
+        """Return whether ``request_ids`` are the ids that were converted last, without the first of them."""
         before = self._ids
         if not request_ids or len(request_ids) != len(before) - 1:
             return False

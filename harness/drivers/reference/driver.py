@@ -55,7 +55,7 @@ PRELOADED = (
 EAGER = "eager"
 
 SCHEDULED_FOR = EAGER
-"""The only backend of the driver ``simulation``. Others are not needed, because steps do not depend on the backend."""
+"""The only backend of the driver ``simulation``. One is enough, because steps do not depend on the backend."""
 
 
 def reference_unavailable(setup: EngineSetup) -> str | None:

@@ -21,9 +21,10 @@ PLACEHOLDER = Token(-1)
 
 
 class SimulatedSession(CoreSession):
-    """A started reference engine without a model. Every generated token is the same placeholder.
+    """A started reference engine without a model. Every token that it generates is the same placeholder.
 
-    A request with ``simulated_token_ids`` gets these tokens instead, which can end the request early.
+    A request with ``simulated_token_ids`` gets these tokens instead of placeholders. If one of them is a stop token, or
+    completes a stop string, the request ends before ``max_tokens``.
     """
 
     def __init__(self, setup: EngineSetup) -> None:
@@ -58,14 +59,14 @@ class SimulatedSession(CoreSession):
             return frozenset()  # The model need not be installed for a simulation.
 
     def _decode_text(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
-        """Return the text of tokens. Only requests with stop strings need the text, so only they need a tokenizer."""
+        """Return the text of tokens. It is called only for requests with stop strings, so others need no tokenizer."""
         return _tokenizer(self._model).decode(token_ids, skip_special_tokens=skip_special_tokens)
 
     def _as_record(self, record: EngineRecord) -> StepRecord:
         """Convert the engine's record of a step to a StepRecord of the harness.
 
-        Consecutive decodes of the same requests with the same blocks return the same object, because their records are
-        equal: every token of a simulation is the same placeholder.
+        The same object is returned for consecutive decodes of the same requests with the same blocks. Their records are
+        equal, because every token of a simulation is the same placeholder.
         """
         plan = record.plan
         if record.finished_requests or not isinstance(plan, Decode):

@@ -22,7 +22,7 @@ from harness.forking.threads import count_threads
 
 
 class ForkedWorker:
-    """A forked worker process. Several threads of this process can wait for it."""
+    """A forked worker process. Several threads of the process that forked it can wait for its end."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -42,7 +42,7 @@ class ForkedWorker:
     def wait(self, timeout: float | None = None) -> int:
         """Wait until the process ends, and return its exit status.
 
-        Raises subprocess.TimeoutExpired if it does not end within ``timeout`` seconds.
+        Raises subprocess.TimeoutExpired if it does not end within ``timeout`` seconds. With None, there is no timeout.
         """
         if self.poll() is None:
             select.select([self._pidfd], [], [], timeout)
@@ -59,7 +59,8 @@ class ForkedWorker:
 def fork_workers() -> None:
     """Make tensor-parallel engines in this process and its forks start their workers by forking.
 
-    A process with several threads still starts workers as new processes, because forking it is not safe.
+    If the process has several threads when an engine starts, the workers are started as new processes instead, because
+    a process with several threads can't be forked safely.
     """
     if sys.platform == "linux":
         start_workers_with(_fork_or_spawn)

@@ -13,10 +13,10 @@ Rows = Sequence[Sequence[int]]
 
 
 def writes_of(plan: StepPlan, forwards: Sequence[Any], first: int = 0) -> tuple[Write, ...]:
-    """Return what a step wrote, one entry for each request, in the order of the forward passes.
+    """Return what a step wrote to the KV cache, one entry for each request, in the order of the forward passes.
 
-    ``forwards`` has the slot mapping of each forward pass, int64 ``[rows, positions]``. ``first`` is subtracted from
-    all request ids.
+    ``forwards`` has the slot mapping of each forward pass of the step, int64 ``[rows, positions]``. The request ids in
+    the result are those of ``plan`` minus ``first``.
     """
     if isinstance(plan, Idle):  # No forward was run, so ``forwards`` are those of an earlier step.
         return ()
@@ -35,7 +35,11 @@ def writes_of(plan: StepPlan, forwards: Sequence[Any], first: int = 0) -> tuple[
 
 
 def _of_parts(parts: Sequence[Part], slots: Sequence[Rows], first: int) -> Iterator[Write]:
-    """Yield the writes of a mixed step: one forward for all decodes, then one for each other part."""
+    """Yield what each request wrote to the KV cache in a mixed step.
+
+    A mixed step runs one forward pass for all decodes, if there are any, and then one for each prefill. ``slots`` has
+    the slot mapping of each forward pass.
+    """
     decodes = [part for part in parts if part.is_decode]
     others = [part for part in parts if not part.is_decode]
     for row, part in enumerate(decodes):

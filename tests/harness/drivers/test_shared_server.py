@@ -225,7 +225,7 @@ def test_a_dirty_server_is_replaced_and_the_case_before_named() -> None:
     driver.started[0].dirty = "waiting 1"
     assert served(pool, driver, need(), "third") == BUILT
     assert [shared.ended for shared in driver.started] == [True, False]
-    assert pool.take_notes() == ["a server was replaced: it was not clean after second: waiting 1"]
+    assert pool.take_notes() == ["a server was replaced, because it was not like a new one after second: waiting 1"]
     assert pool.take_notes() == []
 
 
@@ -343,8 +343,9 @@ def test_a_server_that_is_left_dead_or_busy_is_replaced_and_reported(tmp_path: P
     done = run(tmp_path, "mine.yaml", "--cb-isolation=engine", "--cb-results", "r.jsonl")
     assert "3 passed" in done.stdout, done.stdout
     test = "mine.yaml::{}[tiny-granite-eager-http]"
-    dead = f"before {test.format('second')}, a server was replaced: it was not clean after {test.format('first')}: "
-    busy = f"before {test.format('third')}, a server was replaced: it was not clean after {test.format('second')}: "
+    replaced = "a server was replaced, because it was not like a new one after"
+    dead = f"before {test.format('second')}, {replaced} {test.format('first')}: "
+    busy = f"before {test.format('third')}, {replaced} {test.format('second')}: "
     assert f"warning: {dead}the server does not answer" in done.stdout
     assert f"warning: {busy}the engine is not idle: " in done.stdout
     assert done.stdout.count("a server was replaced") == 2
@@ -361,7 +362,8 @@ def test_forks_share_the_servers_of_the_process_that_forks(tmp_path: Path) -> No
     done = run(tmp_path, "mine.yaml", "--forked")
     assert "3 passed" in done.stdout, done.stdout
     # The remaining client ended with its fork: whether the server is idle for the third case depends on timing.
-    replaced = "second[tiny-granite-eager-http], a server was replaced: it was not clean after mine.yaml::first"
+    why = "because it was not like a new one after mine.yaml::first"
+    replaced = f"second[tiny-granite-eager-http], a server was replaced, {why}"
     assert replaced in done.stdout
     pids = (tmp_path / "servers").read_text().split()
     assert pids[0] != pids[1]

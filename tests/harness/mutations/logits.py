@@ -249,3 +249,13 @@ def count_ranks_from_zero(patch: pytest.MonkeyPatch) -> None:
 @output_mutation("a-bias-of-a-hundred-decides", "ranks 1 in the engine, and below")
 def rank_every_generated_token_first(patch: pytest.MonkeyPatch) -> None:
     change_ranks(patch, lambda rank: 1)
+
+
+@output_mutation("requests-with-and-without-logprobs-in-one-batch", "logprob of token 1 is")
+def leave_out_logprobs_next_to_a_request_without(patch: pytest.MonkeyPatch) -> None:
+    with_logprobs = sampler.with_logprobs
+
+    def fewer(logits: Tensor, token_ids: Sequence[int], wanted: Sequence[int | None]) -> list[TokenOutput]:
+        return with_logprobs(logits, token_ids, [None] * len(wanted) if None in wanted else wanted)
+
+    patch.setattr(sampler, "with_logprobs", fewer)

@@ -244,6 +244,18 @@ def decode_greedily_after_a_prompt_of_several_blocks(patch: pytest.MonkeyPatch) 
     decode_greedily_where(patch, lambda sequence: len(sequence.request.prompt_token_ids) > BLOCK_SIZE)
 
 
+@output_mutation(EVERY_LENGTH, "equal the token before")
+def seed_the_random_source_again_at_every_token_after_a_long_prompt(patch: pytest.MonkeyPatch) -> None:
+    generator = sampler._generator
+
+    def anew(sequence: SequenceState, seed: int) -> torch.Generator:
+        if len(sequence.request.prompt_token_ids) > BLOCK_SIZE:
+            sequence.generator = None
+        return generator(sequence, seed)
+
+    patch.setattr(sampler, "_generator", anew)
+
+
 @chunked_output_mutation("chunked-samples-with-a-seed", "should get different tokens")
 def decode_greedily_with_chunked_prefill(patch: pytest.MonkeyPatch) -> None:
     always_decode_greedily(patch)

@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from engine.config import ResolvedLimits
+from engine.core import EngineCore
 from engine.execution.runner import ModelRunner
 from engine.kv_cache.blocks import BLOCK_SIZE
 from engine.model import sampler
@@ -301,3 +303,21 @@ def list_one_alternative_fewer_after_a_chunk(patch: pytest.MonkeyPatch) -> None:
 @budget_output_mutation("alternatives-of-every-number-in-mixed-steps", "the alternatives to token 0 differ")
 def list_one_alternative_fewer_with_a_token_budget(patch: pytest.MonkeyPatch) -> None:
     list_one_alternative_fewer(patch, MixedStep)
+
+
+@output_mutation("filters-stay-with-their-request-as-others-are-aborted", "request 0: its tokens depend on its batch")
+def keep_one_token_more_than_top_k_after_an_abort(patch: pytest.MonkeyPatch) -> None:
+    abort, restart = EngineCore.abort, EngineCore.restart
+    aborted = [False]
+
+    def aborting(self: EngineCore, request_id: str) -> bool:
+        aborted[0] = True
+        return abort(self, request_id)
+
+    def restarting(self: EngineCore, limits: ResolvedLimits) -> ResolvedLimits:
+        aborted[0] = False
+        return restart(self, limits)
+
+    patch.setattr(EngineCore, "abort", aborting)
+    patch.setattr(EngineCore, "restart", restarting)
+    with_other_params(patch, lambda params: replace(params, top_k=params.top_k + (aborted[0] and params.top_k > 0)))

@@ -1,6 +1,6 @@
 """The schedulers that engines can have: ``continuous``, ``chunked``, ``token_budget`` and ``static``.
 
-Each has a folder with its ``SPEC``, a ``SchedulerSpec`` (``spec.py``).
+Each scheduler has a folder here, which defines ``SPEC``: the ``SchedulerSpec`` (``spec.py``) of the scheduler.
 """
 
 from collections.abc import Mapping
@@ -32,5 +32,5 @@ def search_tools_of(name: str) -> SearchTools:
 
 
 def scheduler_of_row(row: StepRow) -> SchedulerSpec:
-    """Return the specification of the scheduler whose step tables have the columns of this row."""
+    """Return the specification of the scheduler whose step tables have the same columns as ``row``."""
     return SPECS[format_of_row(row).name]

@@ -1,4 +1,7 @@
-"""The bars of time-lines. A bar shows the blocks of one sequence in the KV cache after a step, in tokens."""
+"""``Bar`` and ``Stretch``: the data from which time-lines of a run are drawn.
+
+A bar shows the blocks that one sequence has in the KV cache after a step. Its length is in tokens.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,11 +19,12 @@ class Size(NamedTuple):
 
 
 class Bar(NamedTuple):
-    """The bar of one sequence: the blocks that it holds or has reserved, divided into parts. All numbers are in tokens.
+    """The bar of one sequence in a time-line: the blocks that the sequence holds or has reserved, divided into parts.
 
-    ``left_padding`` includes whole blocks of padding, which the sequence does not hold. ``prompt`` are the computed
-    tokens of the prompt, and ``found`` those that were found in the prefix cache and are not computed again.
-    ``right_padding`` is the unused rest of the last held block. ``unused`` are blocks that are reserved but not held.
+    All values are numbers of tokens. ``left_padding`` may include whole blocks of padding, which the sequence does not
+    hold. ``prompt`` is the part of the prompt that was computed, and ``found`` the part that was found in the prefix
+    cache and is not computed again. ``right_padding`` is the unused rest of the last block that the sequence holds.
+    ``unused`` is the size of the blocks that are reserved for the sequence but that it does not hold yet.
     """
 
     left_padding: int
@@ -34,8 +38,8 @@ class Bar(NamedTuple):
     def parts(self) -> tuple[int, ...]:
         """Return the lengths of the parts of the bar, from left to right, in tokens.
 
-        The parts are: left padding, prefix found in the cache, rest of the prompt, generated tokens, right padding,
-        and what is reserved but not held.
+        The parts are: left padding, prefix found in the prefix cache, rest of the prompt, generated tokens, right
+        padding, and blocks that are reserved for the sequence but that it does not hold yet.
         """
         return self.left_padding, self.found, self.prompt, self.generated, self.right_padding, self.unused
 
@@ -46,12 +50,12 @@ class Bar(NamedTuple):
 
     @property
     def top(self) -> int:
-        """Return the length in tokens from the start of the left padding to the end of the last held block."""
+        """Return the number of tokens from the start of the left padding to the end of the last block held."""
         return self.left_padding + self.found + self.prompt + self.generated + self.right_padding
 
     @property
     def held(self) -> int:
-        """Return the number of tokens that the held blocks have room for."""
+        """Return the number of tokens for which the blocks that the sequence holds have room."""
         return self.top - self.indent
 
 
@@ -68,12 +72,13 @@ class Shared(NamedTuple):
 
 @dataclass(frozen=True)
 class Stretch:
-    """Consecutive steps that are drawn as one shape: the step of ``row``, and the steps after it up to ``last``.
+    """Consecutive steps of a time-line that are drawn as one shape.
 
-    From one of these steps to the next, tkv and the number of generated tokens grow by 1, and nothing else changes.
-    ``bars`` has the bar of each sequence after the first of the steps, including sequences that ended in this step.
-    ``prefilled`` is the sequence whose prompt is computed, None if there is none. With chunked prefill, ``chunk`` is
-    (number of the chunk from 1, number of chunks). ``shared`` has the blocks of each sequence that others hold as well.
+    The first step is that of ``row``, and the last is step ``last``. From each step to the next, tkv and the number of
+    generated tokens of each decoding sequence grow by 1, and nothing else changes. ``bars`` has the bar of each
+    sequence after the first step, including sequences that ended in it. ``prefilled`` is the sequence whose prompt is
+    computed, None if no prompt is. With chunked prefill, ``chunk`` is (number of the chunk, starting at 1, number of
+    chunks of the prompt). ``shared`` has, for each sequence, its blocks that other sequences hold as well.
 
     ``catching_up`` and ``decoding`` are only used with the token-budget scheduler. ``catching_up`` are the scheduled
     sequences that compute tokens of their prompt, or compute tokens again after a preemption. ``decoding`` are the
@@ -99,7 +104,7 @@ class Stretch:
 
     @property
     def decodes(self) -> tuple[int, ...]:
-        """Return the sequences that decode in these steps."""
+        """Return the sequences that decode in the steps of this stretch."""
         return self.decoding or (self.row.outputs if self.row.kind == "decode" else ())
 
     @property
@@ -109,7 +114,10 @@ class Stretch:
 
     @property
     def computed(self) -> str:
-        """Return how many tokens each request computes, as text. It is empty except with the token-budget scheduler."""
+        """Return how many tokens of each request a step computes, as text, such as ``64 of 0, 1 of 2``.
+
+        The text is empty for other schedulers than the token-budget scheduler.
+        """
         return ", ".join(f"{tokens} of {sequence}" for sequence, tokens in self.row.scheduled or ())
 
     @property
@@ -131,7 +139,7 @@ class Stretch:
 
 
 def size_of(sizes: tuple[Size, ...], sequence: int) -> Size:
-    """Return the size of a sequence, or Size(0, 0) if no request has its number."""
+    """Return the size of the request with the number ``sequence``, or Size(0, 0) if there is no such request."""
     return sizes[sequence] if 0 <= sequence < len(sizes) else Size(0, 0)
 
 
@@ -140,9 +148,9 @@ def _grown(bar: Bar, tokens: int) -> Bar:
 
 
 def shared_blocks(tables: Mapping[int, Sequence[int]]) -> dict[int, tuple[Shared, ...]]:
-    """Return, for each sequence, the blocks that other sequences hold as well.
+    """Return, for each sequence, its blocks that other sequences hold as well.
 
-    ``tables`` has the block table of each sequence. Sequences without such blocks are left out.
+    ``tables`` has the block table of each sequence. The result has no entry for a sequence that shares no block.
     """
     holders: dict[int, list[int]] = {}
     for sequence, table in tables.items():

@@ -1,4 +1,7 @@
-"""Violations of invariants, the verdict about them, and the check of how requests end, which all schedulers share."""
+"""Code for checks of invariants that all schedulers use.
+
+It has the class of violations, the verdict about violations, and the check of how requests end.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +16,8 @@ SHOWN = 8
 class Broken:
     """A violation of an invariant after step ``step``.
 
-    ``what`` says what is wrong. ``rule`` is the key of the invariant in ``RULES`` of the scheduler's ``invariants.py``.
+    ``what`` says what is wrong. ``rule`` is the key of the invariant in the dict ``RULES`` of the scheduler's module
+    ``invariants.py``.
     """
 
     step: int
@@ -24,22 +28,23 @@ class Broken:
 def listed(numbers: Iterable[int]) -> str:
     """Return numbers (of requests, blocks or steps) as text, such as ``2 0``, or ``none``.
 
-    Numbers are joined with spaces, as in step tables. ``failure_kind`` of the search relies on this.
+    Numbers are joined with spaces, as in step tables. ``failure_kind`` in ``harness/search/shrink.py`` needs the spaces
+    to recognise lists of numbers.
     """
     return " ".join(map(str, numbers)) or "none"
 
 
 def named(requests: Sequence[int]) -> str:
-    """Return requests as text: ``no request``, ``request 2``, or ``requests 2 0``."""
+    """Return request numbers as text: ``no request``, ``request 2``, or ``requests 2 0``."""
     if not requests:
         return "no request"
     return f"request{'s' if len(requests) > 1 else ''} {listed(requests)}"
 
 
 def as_verdict(found: Iterable[Broken], rules: Mapping[str, str], observations: int) -> Verdict:
-    """Return the verdict about the violations that were found in a run.
+    """Return the verdict on a run in which the violations ``found`` were found. It passes if there are none.
 
-    ``rules`` are the ``RULES`` of the scheduler: the text of each invariant, by the key that ``Broken.rule`` has.
+    ``rules`` has the text of each invariant of the scheduler; the keys are the values of ``Broken.rule``.
     ``observations`` is the number of rows of the step table.
     """
     broken = sorted(found, key=lambda each: each.step)

@@ -21,7 +21,7 @@ _ABORTED_AFTER: Mapping[str, EventName] = {
 
 
 class Event(NamedTuple):
-    """An event in step ``step``. ``request`` is the number of the request that it concerns, None if it is the batch."""
+    """An event in step ``step``. ``request`` is the number of its request, None if the event concerns the batch."""
 
     step: int
     name: EventName
@@ -49,9 +49,10 @@ def seen_events(
 
 
 def _kinds(before: StepRow, after: StepRow, got: Counter[int]) -> Iterator[Event]:
-    """Yield events about the kind of the step ``after``, and about tkv and blocks.
+    """Yield the events of the step of row ``after`` about joins, chunks, tkv, blocks and ends.
 
-    ``got`` is the number of tokens that each request had generated before this step.
+    ``before`` is the row before ``after``. ``got`` has the number of tokens that each request had generated before the
+    step.
     """
     under_way = [request for request in before.running if not got[request]]
     decoding = [request for request in before.running if got[request]]
@@ -82,9 +83,10 @@ def _kinds(before: StepRow, after: StepRow, got: Counter[int]) -> Iterator[Event
 
 
 def _by_tokens(before: StepRow, after: StepRow, got: Counter[int]) -> Iterator[Event]:
-    """Yield the events of the step ``after`` of the token-budget scheduler.
+    """Yield the events of the step of row ``after``, a row of the token-budget scheduler.
 
-    ``got`` is the number of tokens that each request had generated before this step.
+    ``before`` is the row before ``after``. ``got`` has the number of tokens that each request had generated before the
+    step.
     """
     scheduled = dict(after.scheduled or ())
     decodes = [request for request in scheduled if request in before.running and got[request]]
@@ -138,7 +140,7 @@ def _aborts(run: Run, timings: Sequence[Request]) -> Iterator[Event]:
 
 
 def _aborted_as(steps: Sequence[StepRow], request: int, timing: Request) -> EventName:
-    """Return the event for the abort of a request. Its name says in which state the request was when it was aborted."""
+    """Return the name of the event for the abort of a request, which says what the request was doing when aborted."""
     assert timing.abort_step is not None
     step = timing.abort_step
     row = steps[step]

@@ -1,7 +1,7 @@
 """Apply a scheduler model (an independent implementation of the scheduling rules) to a run.
 
-This is not possible for every run, for example if the driver does not report all limits. Then scheduler models raise
-ValueError.
+A scheduler model can't be applied to every run, for example if the driver does not report all limits. The scheduler
+model then raises ValueError.
 """
 
 from collections.abc import Callable
@@ -10,9 +10,9 @@ from harness.schedulers.errors import ImpossibleWorkload
 
 
 def phrase_or_none(explain: Callable[[], str]) -> str | None:
-    """Return the phrase about a step that ``explain`` gets from a scheduler model.
+    """Call ``explain``, which returns a phrase about a step from a scheduler model, and return the phrase.
 
-    Return None if the scheduler model can't be applied to the run.
+    Return None if the scheduler model can't be applied to the run, in which case ``explain`` raises ValueError.
     """
     try:
         return explain()
@@ -21,9 +21,9 @@ def phrase_or_none(explain: Callable[[], str]) -> str | None:
 
 
 def why_impossible(predict: Callable[[], object]) -> str | None:
-    """Return why the requests of a run can't all finish by the rules. ``predict`` runs a scheduler model.
+    """Return why the requests of a run can't all finish by the scheduling rules, None if they can.
 
-    Return None if they can, or if the scheduler model can't be applied to the run.
+    ``predict`` runs a scheduler model. Return None as well if the scheduler model can't be applied to the run.
     """
     try:
         predict()

@@ -31,8 +31,8 @@ def requests_with_tokens(
     """Convert the requests of a case to the form that a scheduler model needs.
 
     The generated tokens of a request are its ``simulated_token_ids`` or, if it has none, the tokens that it got in
-    ``run``. Missing ones are UNKNOWN_TOKEN. A request that can end before ``max_tokens`` gets as many tokens as in
-    ``run``. ``run`` is None if there is no run yet.
+    ``run``. Tokens that are not known are UNKNOWN_TOKEN. A request that can end before ``max_tokens`` gets as many
+    tokens as in ``run``. ``run`` is None before the requests are run.
     """
     planned = []
     for number, (spec, timing) in enumerate(zip(specs, timings, strict=True)):

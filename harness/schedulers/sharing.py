@@ -18,8 +18,9 @@ BOUNDARY_BUDGETS = (1, 2, 3, 63, 64, 65, 66)
 class SharingRequest:
     """A request whose prompt can begin with tokens of an earlier request.
 
-    ``of`` is the number of the earlier request, None if no tokens are shared. The prompt begins with the first
-    ``shared`` tokens of that request's prompt and, after the end of its prompt, of its generated tokens.
+    ``of`` is the number of the earlier request, None if no tokens are shared. ``shared`` is the number of tokens that
+    are shared: the prompt begins with the first ``shared`` tokens of the earlier request. These are tokens of its
+    prompt and, if ``shared`` is larger than the prompt, generated tokens.
     """
 
     prompt_length: int
@@ -144,9 +145,10 @@ def _sharing(
 ) -> SharingRequest:
     """Return ``request`` with a prompt that begins with tokens of a request in ``earlier``.
 
-    ``which`` modulo the number of earlier requests selects the request. If a suite can't express that, the request
-    whose tokens it shares is taken instead. ``amount`` says how many tokens are shared: a number, ``all``, ``all but
-    one``, or None for none. With ``decoded``, they can include generated tokens.
+    The index of the earlier request is ``which`` modulo the length of ``earlier``. A suite can't express that a prompt
+    begins with tokens of a request whose own prompt has generated tokens of a third request. In this case, the third
+    request is used in place of the earlier one. ``amount`` is the number of shared tokens: a number, ``all``,
+    ``all but one``, or None for no tokens. With ``decoded``, the shared tokens can include generated tokens.
     """
     if amount is None or not earlier:
         return request

@@ -1,4 +1,7 @@
-"""Shrink lists of requests whose prompts begin with the same tokens. Beginnings that are equal stay equal."""
+"""Shrink lists of requests whose prompts begin with the same tokens.
+
+A prompt that begins with tokens of another request still does after another property of the requests is simplified.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -36,7 +39,7 @@ def with_less(requests: Requests) -> Iterator[Requests]:
 def _without(requests: Sequence[SharingRequest], gone: int) -> list[SharingRequest]:
     """Return the list without the request at index ``gone``.
 
-    A prompt that began with tokens of the removed request gets tokens of its own instead.
+    A prompt that began with tokens of the removed request gets other tokens, which it shares with no request.
     """
     left = []
     for request in (*requests[:gone], *requests[gone + 1 :]):
@@ -48,7 +51,10 @@ def _without(requests: Sequence[SharingRequest], gone: int) -> list[SharingReque
 
 
 def _fitted(requests: Sequence[SharingRequest]) -> Requests:
-    """Return the requests, with ``shared`` reduced to the tokens that both the earlier and the own request have."""
+    """Return the requests, with each ``shared`` reduced to what is possible.
+
+    A request can't share more tokens than its prompt has, or than the earlier request has in prompt and answer.
+    """
     fitted: list[SharingRequest] = []
     for request in requests:
         root = request if request.of is None else fitted[request.of]

@@ -27,12 +27,12 @@ class Sizes:
 
 
 def tightened(limits: SchedulingLimits) -> tuple[str, ...]:
-    """Return the names of the limits that differ from those with which the engine is started (``AS_BUILT``)."""
+    """Return the names of the limits that differ from ``AS_BUILT``, the limits with which the engine is started."""
     return tuple(name for name, built in AS_BUILT.items() if getattr(limits, name) != built)
 
 
 def loosened(limits: SchedulingLimits) -> Iterator[SchedulingLimits]:
-    """Yield copies of ``limits`` in which one limit that differs from ``AS_BUILT`` has the value of ``AS_BUILT``."""
+    """Yield copies of ``limits``. In each copy, one limit has the value with which the engine is started."""
     return (replace(limits, **{name: AS_BUILT[name]}) for name in tightened(limits))
 
 

@@ -1,6 +1,7 @@
-"""``SchedulerSpec``: all that the harness must know about a scheduler. Each folder next to this file has a ``SPEC``.
+"""``SchedulerSpec``: all that the harness must know about a scheduler.
 
-Code outside ``schedulers/`` does not distinguish schedulers. It looks up the specification by the scheduler's name.
+Each folder next to this file has the code for one scheduler, and defines the scheduler's ``SPEC``. Code outside
+``schedulers/`` does not distinguish schedulers: it looks up a ``SchedulerSpec`` by the scheduler's name.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -53,7 +54,10 @@ class Workload(Protocol):
         """
 
     def explain(self, step: int, generated: Tokens | None = None) -> str:
-        """Return a phrase about what the rules require at step ``step``. ``generated`` is as in ``expected``."""
+        """Return a phrase about what the rules require at step ``step``.
+
+        ``generated`` are the tokens that an LLM generated for the requests, None if no LLM ran.
+        """
 
 
 class Bars(Protocol):
@@ -63,9 +67,9 @@ class Bars(Protocol):
     """
 
     def after(self, row: StepRow, count: int) -> Stretch:
-        """Return a stretch of the time-line, for ``count`` consecutive steps of which the step of ``row`` is the first.
+        """Return the stretch of the time-line that has ``count`` steps and begins with the step of ``row``.
 
-        ``count`` is above 1 only if the steps after that of ``row`` are plain decodes (see ``StepRow``).
+        ``count`` is above 1 only if the following steps are decodes in which no request joins, ends or takes a block.
         """
 
 
@@ -108,7 +112,7 @@ class SchedulerSpec:
     - ``bars(sizes, options, rows)``: returns an object that computes the bars of time-lines
     - ``drawing``: how time-lines are drawn
     - ``causes``: the columns of the step table from cause to effect. If several columns of a step are wrong, the rule
-      of the first one is reported
+      of the first of these columns is reported
     - ``search_tools``: a function that imports hypothesis and returns the functions that ``spyre-cb search`` needs.
       None if the scheduler has no scheduler model (an independent implementation of its rules)
     - ``rule_events``: returns the events of a run that are not visible in its step table (``events.py`` finds the

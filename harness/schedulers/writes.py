@@ -1,7 +1,7 @@
-"""Check the slots of the KV cache that each step wrote, if the driver can observe them.
+"""Check the slots of the KV cache that each step wrote, if the driver can observe writes.
 
-No step may write to a block that can be found in the prefix cache. Outputs do not show such a mistake if the step
-writes the same content again.
+No step may write to a block that is in the prefix cache. The outputs of requests do not show such a write if it writes
+the content that the block already has.
 """
 
 from collections import Counter
@@ -18,9 +18,9 @@ TokenIds = tuple[int, ...]
 
 
 def wrongly_written(run: Run, requests: Sequence[RequestSpec], *, caching: bool = False) -> Iterator[Broken]:
-    """Yield a violation for each write to a block that the request does not hold, or may only read.
+    """Yield a violation for each write of a request to a block that the request does not hold or must not change.
 
-    A request may only read blocks that it found in the prefix cache, and blocks that other requests hold as well.
+    A request must not change blocks that it found in the prefix cache, or blocks that other requests hold as well.
     ``caching`` is whether prefix caching is enabled.
     """
     if not any(step.writes for step in run.steps):
@@ -32,12 +32,12 @@ def wrongly_written(run: Run, requests: Sequence[RequestSpec], *, caching: bool 
 
 @dataclass
 class _Written:
-    """Block tables and the content of blocks, updated write by write.
+    """The block tables of requests and the content of blocks, updated write by write.
 
     ``tables`` has the block table of each request, from the first write of the request until it no longer runs.
-    ``found`` is the number of blocks of each request that were found in the prefix cache. ``content`` has, for each
-    block that can be found, all tokens from the start of the sequence to the end of the block. ``got`` is the number of
-    tokens that each request has generated.
+    ``found`` has the number of blocks of each request that were found in the prefix cache. ``content`` has, for each
+    block in the prefix cache, all tokens from the start of the sequence to the end of the block. ``got`` has the number
+    of tokens that each request has generated.
     """
 
     run: Run
@@ -49,7 +49,7 @@ class _Written:
     content: dict[int, TokenIds] = field(default_factory=dict)
 
     def see(self, step: StepRow) -> Iterator[Broken]:
-        """Process the next row of the step table. Yield a violation for each write that is not allowed."""
+        """Process ``step``, the next row of the step table. Yield a violation for each write that is not allowed."""
         self._forget(step.preempted or ())
         for write in step.writes or ():
             self._hold(write)
@@ -66,7 +66,7 @@ class _Written:
             self.found.pop(request, None)
 
     def _hold(self, write: Write) -> None:
-        """Store the block table of a request. Its newly allocated blocks can no longer be found in the prefix cache."""
+        """Store the block table of the request that writes. Its newly allocated blocks leave the prefix cache."""
         request, table = write.request, write.table
         if request not in self.found:
             self.found[request] = self._findable(request, table) if self.caching else 0
@@ -78,8 +78,8 @@ class _Written:
     def _findable(self, request: int, table: Sequence[int]) -> int:
         """Return how many blocks at the beginning of a new block table were found in the prefix cache.
 
-        These are the blocks whose content, before this step, already was the tokens of the request. The block of the
-        request's last token is never found.
+        A block was found if, before the current step, its content already was the tokens of the request. The block with
+        the last token of the request is never found.
         """
         length = len(self.requests[request].prompt_token_ids) + self.got[request]
         found = 0

@@ -1,7 +1,7 @@
-"""Ctrl-C during a search.
+"""Handle Ctrl-C during a search.
 
-hypothesis has a callback in Python's garbage collector. Python drops an exception that is raised in such a callback,
-also KeyboardInterrupt, and the search would continue.
+hypothesis registers a callback with Python's garbage collector. Python ignores exceptions that are raised in such a
+callback, even KeyboardInterrupt, so without this module the search could continue after Ctrl-C.
 """
 
 import signal
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def interruptible() -> Iterator[Callable[[], None]]:
-    """Delay Ctrl-C in a ``with`` block. Yield a function that raises KeyboardInterrupt if Ctrl-C was pressed.
+    """Delay Ctrl-C in a ``with`` block. Yield a function that raises KeyboardInterrupt if Ctrl-C has been pressed.
 
     A second Ctrl-C raises KeyboardInterrupt immediately. If the process ignores SIGINT or handles it itself, or if the
     block does not run in the main thread, Ctrl-C is not delayed.

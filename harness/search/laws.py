@@ -1,7 +1,8 @@
 """The laws: three properties that the run of every random workload must have.
 
-The steps are those that the scheduler model predicts (an independent implementation of the scheduling rules). No step
-violates an invariant of the scheduler. The tokens of a request do not depend on the other requests in the batch.
+First, the steps are those that the scheduler model predicts, which is an independent implementation of the scheduling
+rules. Second, no step violates an invariant of the scheduler. Third, the tokens of a request do not depend on the other
+requests in the batch.
 """
 
 from collections.abc import Sequence
@@ -29,14 +30,14 @@ class Trial:
 def try_workload(session: Session, workload: Workload, specs: Sequence[RequestSpec]) -> Trial:
     """Run a workload with its limits. ``specs`` are its requests in the form that drivers take.
 
-    Raises ValueError if the engine can't have these limits.
+    Raises ValueError if the engine can't run with the limits of the workload.
     """
     session.reset(workload.limits)
     return Trial(workload, specs, run_workload(session, specs, workload.requests))
 
 
 def follows_the_rules(trial: Trial, *, blocks: bool = True) -> Verdict:
-    """Check that every step is the one that the scheduler model predicts.
+    """Check that every step of the trial's run is as the scheduler model predicts.
 
     With ``blocks`` False, block counts are not compared, for drivers that can't observe blocks.
     """
@@ -62,9 +63,9 @@ def keeps_invariants(trial: Trial) -> Verdict:
 
 
 def is_independent_of_batch(trial: Trial, session: Session) -> Verdict:
-    """Check that each request gets the same tokens as without other requests in the batch.
+    """Check that each request got the same tokens as it gets without other requests in the batch.
 
-    For this, ``session`` runs every request again, alone and with the limits with which the engine was started.
+    ``session`` runs every request again, alone and with the limits with which the engine was started.
     """
     specs = [spec.within(trial.workload.limits.max_model_len) for spec in trial.specs]
     for spec, request, tokens in zip(specs, trial.workload.as_requests(), trial.run.tokens, strict=True):

@@ -20,8 +20,9 @@ from harness.utils.paths import resolved
 def write_suite(folder: Path, found: Found) -> Path:
     """Write a suite with the failing workload as its only case to ``folder``, and return the path of the file.
 
-    The name of the file is the workload's ``case_id``. Raises OSError if the file can't be written, and ValueError if a
-    request of the workload ends before ``max_tokens`` (see ``suite_text``).
+    The name of the file is the workload's ``case_id``. Raises OSError if the file can't be written. Raises ValueError
+    if a request of the workload ends before ``max_tokens``, because a suite must name the token that ends the request,
+    and a workload has no tokens.
     """
     path = folder / f"{found.workload.case_id}.yaml"
     text = suite_text(found, name_of(path))
@@ -31,7 +32,10 @@ def write_suite(folder: Path, found: Found) -> Path:
 
 
 def name_of(path: Path) -> str:
-    """Return the name for the suite in a file: the path below the folder ``suites``, else the file name. No suffix."""
+    """Return the name of the suite in the file ``path``, without the suffix of the file.
+
+    The name is the path below the last folder that is named ``suites`` or, if there is none, the name of the file.
+    """
     parts = resolved(path).with_suffix("").parts
     start = len(parts) - parts[::-1].index("suites") if "suites" in parts[:-1] else -1
     return "/".join(parts[start:])

@@ -1,4 +1,4 @@
-"""Search with hypothesis for a workload that violates a law (``laws.py``), and shrink the first one."""
+"""Search with hypothesis for a workload whose run violates a law (``laws.py``), and shrink the first one found."""
 
 import time
 from collections.abc import Callable
@@ -32,7 +32,8 @@ Progress = Callable[[int, int], None]
 class Found:
     """A failing workload after shrinking, and the verdict about its run.
 
-    ``engine`` is the name and version of the engine (``Driver.describe``). ``on_a_model`` is whether it ran an LLM.
+    ``engine`` is the name and version of the engine (``Driver.describe``). ``on_a_model`` is whether the engine ran an
+    LLM.
     """
 
     workload: Workload
@@ -43,7 +44,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Alone:
-    """How many requests were run again without other requests in the batch, and got the same tokens.
+    """The number of requests that got the same tokens in a batch as when they were run again alone.
 
     ``preempted`` is the number of those requests that were preempted at least once in the batch.
     """
@@ -52,7 +53,7 @@ class Alone:
     preempted: int = 0
 
     def plus(self, run: Run) -> "Alone":
-        """Return these numbers plus those of ``run``, all of whose requests got the same tokens when run alone."""
+        """Return these numbers plus the numbers of ``run``, in which all requests got the same tokens as alone."""
         preempted = {request for step in run.steps for request in step.preempted or ()}
         return Alone(self.requests + len(run.tokens), self.preempted + len(preempted))
 
@@ -119,7 +120,7 @@ def strategy_for(driver: Driver, scheduler: str, model: str, *, early_stops: boo
 
 
 class _LawBrokenError(AssertionError):
-    """Carries a failing workload and its verdict out of hypothesis."""
+    """Raised in a function that hypothesis calls, to pass a failing workload and its verdict to ``search``."""
 
     def __init__(self, workload: Workload, verdict: Verdict) -> None:
         super().__init__(verdict.headline)
@@ -129,7 +130,7 @@ class _LawBrokenError(AssertionError):
 class WorkloadChecker:
     """Runs workloads on engines that stay open, checks the laws (``laws.py``), and counts workloads and steps.
 
-    ``broken`` is whether the last workload left its engine in an undefined state.
+    ``broken`` is whether the last workload left its engine in an undefined state, so that the engine must be replaced.
     """
 
     def __init__(

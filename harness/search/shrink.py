@@ -1,6 +1,6 @@
 """Shrink a failing workload: try simpler workloads, and continue with one that fails in the same way.
 
-``survey`` uses this module, because hypothesis shrinks only the first failure, and a survey shrinks all.
+``survey`` uses this module, because hypothesis shrinks only the first failure, and a survey shrinks every failure.
 """
 
 import re
@@ -16,22 +16,26 @@ W = TypeVar("W", bound=Workload)
 
 
 def failure_kind(verdict: Verdict) -> str:
-    """Return the headline of a verdict, in which ``N`` replaces numbers, so that similar failures have equal texts.
+    """Return the headline of a verdict with ``N`` in place of each number, so that similar failures have equal texts.
 
-    Several numbers with spaces between them are replaced by one ``N``.
+    A list of numbers with spaces between them is replaced by one ``N``.
     """
     return re.sub(r"\d+( \d+)*", "N", verdict.headline.split(" (/")[0])
 
 
 def features_of(workload: Workload) -> tuple[str, ...]:
-    """Return names for what is not default in a shrunk workload, such as ``max_num_seqs``: it fails only with these."""
+    """Return names for what is not default in a workload, such as ``max_num_seqs``.
+
+    If the workload has been shrunk, it fails only with these features.
+    """
     return search_tools_of(workload.scheduler).features(workload)
 
 
 def shrunk(workload: W, verdict: Verdict, check: Callable[[W], Verdict]) -> tuple[W, Verdict]:
-    """Return the simplest workload found that has the same ``failure_kind``, and its verdict.
+    """Simplify ``workload`` as long as its failure stays of the same kind (``failure_kind``).
 
-    ``check`` runs a workload and returns its verdict. At most ``MAX_TRIALS`` workloads are run.
+    ``verdict`` is the verdict about ``workload``. ``check`` runs a workload and returns its verdict. At most
+    ``MAX_TRIALS`` workloads are run. Return (simplest workload found, its verdict).
     """
     wrong, trials = failure_kind(verdict), 0
     tried = {workload}

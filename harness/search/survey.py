@@ -1,6 +1,6 @@
 """A survey: run many random workloads on an engine, shrink each one that fails, and count the kinds of failures.
 
-In contrast, ``search`` stops at the first failure. A survey is for engines that fail many workloads.
+A survey is for engines that fail many workloads. In contrast, ``search`` stops at the first failure.
 """
 
 import time
@@ -26,7 +26,9 @@ DRAWS = 3
 
 @dataclass(frozen=True)
 class Survey:
-    """The result of running many random workloads. ``found`` has all that failed, after shrinking, in order of failure.
+    """The result of running many random workloads.
+
+    ``found`` has the workloads that failed, after shrinking, in the order in which they failed.
 
     ``tried`` is the number of workloads that were run, ``steps`` the number of their engine steps, and ``seconds`` the
     duration. ``alone`` has the number of requests that were run again without other requests, and got the same tokens.
@@ -132,9 +134,10 @@ def _surveyed(
 
 
 def kind_with_features(found: Found) -> str:
-    """Return a text that is equal for similar failures: ``failure_kind``, then what the shrunk workload needs to fail.
+    """Return a text that is equal for similar failures.
 
-    The latter is in brackets, for example ``[max_num_seqs, an abort]``.
+    It is the ``failure_kind`` of the verdict, followed by what is not default in the shrunk workload, in brackets, for
+    example ``[max_num_seqs, an abort]``.
     """
     limits = ", ".join(features_of(found.workload))
     return failure_kind(found.verdict) + (f" [{limits}]" if limits else "")
@@ -143,8 +146,8 @@ def kind_with_features(found: Found) -> str:
 def beyond_entry_points(found: Found) -> bool:
     """Return whether the workload has a request that all entry points refuse, because it exceeds ``max_model_len``.
 
-    Random workloads are added directly to the engine core, which does not check this (docs/scheduling-rules.md,
-    "Limits").
+    Random workloads are added directly to the engine core, which does not check the size of a request
+    (docs/scheduling-rules.md, "Limits").
     """
     context = found.workload.limits.max_model_len
     requests = found.workload.requests

@@ -1,9 +1,10 @@
 """Compute the bars of the chunked scheduler from its step table (docs/scheduling-rules-chunked.md).
 
-A prompt has whole blocks of padding on its left, so that its last chunk ends with its last block. In a decode, whole
-blocks of padding on the left make all block tables equally long. The step table does not show how many blocks are
-allocated for a chunk. This number is computed from the number of reserved blocks, because the reservations of all other
-requests are known. Shared blocks are recognised by block ids, if the driver can observe them.
+A prompt has whole blocks of padding on its left, so that the end of its last chunk is the end of its last block. In a
+decode, whole blocks of padding on the left make all block tables equally long. The step table does not show how many
+blocks are allocated for a chunk, but it shows how many blocks are reserved in total. The number of allocated blocks
+follows from the total, because the reservations of the other requests are known. Blocks that requests share are found
+by comparing block ids, if the driver can observe them.
 """
 
 from collections.abc import Sequence
@@ -13,9 +14,10 @@ from harness.types import BLOCK_SIZE, StepRow, blocks_for, ceil_div
 
 
 class ChunkedBars:
-    """Computes the bars of the time-line of a run, row by row.
+    """Computes the bars of the time-line of a run with the chunked scheduler, row by row.
 
-    ``rows`` must be all rows of the run, because the block ids of a request are observed only after its first token.
+    ``rows`` must be all rows of the run. The block table of a request is observed only after its first token, and the
+    bars of earlier steps need it as well.
     """
 
     def __init__(self, sizes: tuple[Size, ...], chunk_size: int, rows: Sequence[StepRow]) -> None:
@@ -30,7 +32,7 @@ class ChunkedBars:
         self._tables: dict[int, tuple[int, ...]] = {}
 
     def after(self, row: StepRow, count: int) -> Stretch:
-        """Return a stretch of the time-line: ``count`` consecutive steps, of which that of ``row`` is the first."""
+        """Return the stretch of the time-line that has ``count`` steps and begins with the step of ``row``."""
         here = list(dict.fromkeys((*row.running, *(row.paused or ()), *row.outputs)))
         prefilled = next(iter((*row.outputs, *row.running)), None) if row.kind == "prefill" else None
         chunk = None
@@ -51,7 +53,11 @@ class ChunkedBars:
         return Stretch(row, row.step + count - 1, bars, prefilled, chunk, shared)
 
     def _run_chunk(self, row: StepRow, sequence: int, others: Sequence[int]) -> tuple[int, int]:
-        """Update the state for a chunk of a prompt. Return (number of the chunk from 1, number of chunks)."""
+        """Update the state of ``sequence`` for the chunk of its prompt that the step of ``row`` computes.
+
+        ``others`` are the other sequences that run or are paused. Return (number of the chunk, starting at 1, number of
+        chunks of the prompt).
+        """
         prompt, size = size_of(self._sizes, sequence).prompt_length, self._chunk_size
         chunks = max(1, ceil_div(prompt, size))
         padding = max(0, chunks * size - blocks_for(prompt) * BLOCK_SIZE)
@@ -107,7 +113,10 @@ class ChunkedBars:
 
 
 def _first_tables(rows: Sequence[StepRow]) -> dict[int, tuple[int, ...]]:
-    """Return the first observed block table of each request. Earlier chunks used the blocks at its beginning."""
+    """Return the first observed block table of each request, which is observed when the request gets its first token.
+
+    The chunks before that used the blocks at the beginning of this block table.
+    """
     tables: dict[int, tuple[int, ...]] = {}
     for row in rows:
         for sequence, table in zip(row.outputs, row.block_tables, strict=False):

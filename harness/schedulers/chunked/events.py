@@ -1,6 +1,6 @@
-"""Use the scheduler model of the chunked scheduler to find the events that its step table does not show.
+"""Find the events of a run with the chunked scheduler that the step table does not show, using the scheduler model.
 
-These are, for example, the reasons why requests wait, and prefix cache hits and evictions.
+Such events are, for example, the reasons why requests wait, and hits in and evictions from the prefix cache.
 """
 
 from collections.abc import Iterator, Sequence
@@ -39,7 +39,10 @@ def rule_events(
 
 
 def _admission(engine: Engine) -> Iterator[Event]:
-    """Yield events about the next step: why no chunk can run, or that a new request fits the free blocks exactly."""
+    """Yield the events of the next step that concern the start of a chunk.
+
+    They say why no chunk can run, or that the free blocks are exactly enough, or one too few, for a new request.
+    """
     step = engine.step + 1
     request = next((r for r in engine.running if r.prefilling), None)
     if request is not None and engine.waiting:
@@ -61,9 +64,9 @@ def _admission(engine: Engine) -> Iterator[Event]:
 
 
 def _limit_met(engine: Engine) -> Iterator[Event]:
-    """Yield an event if batch size x tkv of the last decode was exactly the limit.
+    """Yield an event if the last step was a decode whose batch size x tkv was exactly ``max_batch_tkv_limit``.
 
-    Yield another event if it would have exceeded the limit by 1 with a request that was paused.
+    Yield another event if batch size x tkv would have been the limit plus 1 together with a request that was paused.
     """
     limit, got = engine.limits.max_batch_tkv_limit or 0, len(engine.outputs)
     if engine.kind == "decode" and got * engine.tkv == limit:
@@ -77,8 +80,8 @@ class _Cache:
     """The content of the prefix cache, updated step by step.
 
     ``known`` has the keys of all blocks that were ever in the cache. ``blocks`` are the blocks that are in the cache
-    now, and ``found`` the blocks that any request has found in the cache. ``started`` are the requests whose first
-    chunk ran.
+    now, and ``found`` the blocks that at least one request has found in the cache. ``started`` are the numbers of the
+    requests whose first chunk has run. ``prompts`` are the prompts of all requests.
     """
 
     prompts: Sequence[TokenIds]
@@ -88,7 +91,7 @@ class _Cache:
     found: set[Block] = field(default_factory=set)
 
     def see(self, engine: Engine) -> Iterator[Event]:
-        """Yield the prefix cache hits of the last step, and the evictions from the cache in this step."""
+        """Yield events about the hits in the prefix cache, and the evictions from it, in the engine's last step."""
         if engine.started is not None:
             yield from self._hits(engine, engine.started)
             self.started.append(engine.started.number)

@@ -1,8 +1,8 @@
 """Check the invariants of the chunked scheduler, properties that every step of every run has.
 
-These checks need no expected step table. How many tokens a request must have in the KV cache is computed from the
-number of tokens that it has generated. Which blocks two requests may share is computed from their token ids. What the
-driver can't observe is not checked.
+The checks need no expected step table. The number of tokens that a request must have in the KV cache follows from the
+number of tokens that it has generated. The blocks that two requests may share follow from their token ids. Properties
+of values that the driver can't observe are not checked.
 """
 
 from collections import Counter
@@ -66,11 +66,12 @@ def check_invariants(
 
 @dataclass
 class _Watch:
-    """The state of all requests, which is updated step by step.
+    """The observed state of all requests, which is updated step by step while the invariants are checked.
 
-    ``got`` is the number of tokens that each request has generated, ``chunks`` the number of its chunks that have run,
-    and ``tables`` its block table. ``queue`` are the waiting requests. ``after_chunk`` is whether the last step ran a
-    chunk, and ``prefilled`` is the request whose chunk ran last.
+    By request number, ``got`` has the number of tokens that the request has generated, ``chunks`` the number of its
+    chunks that have run, and ``tables`` its block table. ``queue`` are the waiting requests. ``before`` is the row of
+    the last step, ``after_chunk`` is whether this step ran a chunk, and ``prefilled`` is the request whose chunk ran
+    last, None before the first chunk.
     """
 
     requests: Sequence[RequestSpec]
@@ -86,7 +87,7 @@ class _Watch:
     prefilled: int | None = None
 
     def see(self, step: StepRow) -> Iterator[Broken]:
-        """Yield the violations in the next row of the step table."""
+        """Yield the violations of invariants in ``step``, the next row of the step table, and update the state."""
         yield from self._always(step)
         if step.kind == "prefill":
             yield from self._prefill(step)
@@ -104,7 +105,7 @@ class _Watch:
         self.before = step
 
     def left(self, last: StepRow) -> Iterator[Broken]:
-        """Yield the violations in the last row of the step table, when all requests have ended."""
+        """Yield a violation if ``last``, the row after all requests have ended, still has tkv, requests or blocks."""
         held = (last.tkv, last.waiting, last.running, last.paused or (), last.reserved or 0, last.used or 0)
         if any(held):
             names = "tkv", "waiting", "running", "paused", "reserved", "used"
@@ -113,7 +114,7 @@ class _Watch:
             yield Broken(last.step, f"left behind after the last request: {what}", "idle")
 
     def _gone(self, step: StepRow) -> set[int]:
-        """Return the requests that were aborted at or before this step."""
+        """Return the numbers of the requests that were aborted at or before ``step``."""
         return {i for i, t in enumerate(self.timings) if t.abort_step is not None and t.abort_step <= step.step}
 
     def _always(self, step: StepRow) -> Iterator[Broken]:
@@ -126,7 +127,7 @@ class _Watch:
             what = f"{len(step.running)} requests run, but max_num_seqs is {limits.max_num_seqs}"
             yield Broken(number, what, "batch")
         if limits.available_blocks and (step.used or 0) + (step.reserved or 0) > limits.available_blocks:
-            what = f"{step.used} blocks are used and {step.reserved} reserved, but there are {limits.available_blocks}"
+            what = f"{step.used} blocks are used and {step.reserved} reserved, but {limits.available_blocks} exist"
             yield Broken(number, what, "blocks")
         for request, blocks in step.hits or ():
             if blocks and not self.chunking.enable_prefix_caching:
@@ -182,7 +183,10 @@ class _Watch:
                 what = f"the prefill of request {new} took {self.chunks[new]} steps, but its prompt has {count} chunks"
                 yield Broken(step.step, what, "chunks")
         elif self.chunks[new] != count - skipped:
-            what = f"{self.chunks[new]} of the {count} chunks of request {new} ran, but {skipped} are entirely hit"
+            what = (
+                f"{self.chunks[new]} of the {count} chunks of request {new} ran, but must be {count - skipped}, "
+                f"because {skipped} were found in the prefix cache"
+            )
             yield Broken(step.step, what, "chunks")
 
     def _decode(self, step: StepRow) -> Iterator[Broken]:
@@ -245,8 +249,8 @@ class _Watch:
     def _alike(self, one: int, other: int, place: int) -> bool:
         """Return whether two requests may share the block at position ``place`` of their block tables.
 
-        They may share it if the block is full and their prompts are equal up to its end. Generated tokens in the block
-        are not compared, because they are not known.
+        They may share the block if it is full and their prompts are equal up to the end of the block. Generated tokens
+        in the block are not compared, because they are not known.
         """
         end = (place + 1) * BLOCK_SIZE
         if not self.chunking.enable_prefix_caching:
@@ -256,9 +260,10 @@ class _Watch:
         return first[:known] == second[:known] and end <= max(len(first), len(second))
 
     def _events(self, step: StepRow) -> Iterator[Broken]:
-        """Check the queue, and that aborted requests are gone.
+        """Check the queue of waiting requests, and that aborted requests have left and get no token.
 
-        The queue must have the requests that joined, in order of arrival, without those that were prefilled or aborted.
+        The queue must have all requests that have joined, in order of arrival, without those whose prefill has begun
+        and those that were aborted.
         """
         joined = tuple(i for i, t in enumerate(self.timings) if t.join_step == step.step)
         gone = self._gone(step)

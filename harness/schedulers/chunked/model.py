@@ -1,8 +1,8 @@
 """The scheduler model of the chunked scheduler: it predicts every step of a workload without using code of the engine.
 
-It is written only from docs/scheduling-rules-chunked.md, and is meant to be easy to read, not fast. It has no block
-ids: a ``Block`` stores how many requests hold it and, when it is full, all tokens of the request up to the end of the
-block. The list of free blocks is in the order in which blocks are allocated.
+The model implements only the rules of docs/scheduling-rules-chunked.md, and is meant to be easy to read, not fast.
+Blocks have no ids: a ``Block`` stores how many requests hold it and, when it is full, all tokens of the request up to
+the end of the block. The list of free blocks is in the order in which blocks are allocated.
 """
 
 from collections.abc import Iterator, Sequence
@@ -31,9 +31,9 @@ class Block:
 class ModelRequest:
     """The state of a request in the scheduler model, from the step at which it joins until it ends.
 
-    ``computed`` is the number of its tokens that are in the KV cache or scheduled, ``hit`` the number of its tokens
-    that were found in the prefix cache, and ``outputs`` the number of its generated tokens. ``steps_paused`` is the
-    number of consecutive decode steps in which it was paused.
+    ``computed`` is the number of the request's tokens that are in the KV cache or scheduled, ``hit`` the number that
+    were found in the prefix cache, and ``outputs`` the number of generated tokens. ``steps_paused`` is the number of
+    consecutive decode steps in which the request has been paused.
     """
 
     number: int
@@ -78,10 +78,12 @@ class Engine:
     """The state of the scheduler model between two steps, with the results of the last step.
 
     ``free`` are the free blocks, and ``cached`` the blocks in the prefix cache. ``withdrawn`` is whether a waiting
-    request was aborted since the last step. The other attributes are about the last step: ``chunk_before`` is whether
-    it ran a chunk. ``exceeded`` has the values of batch size x tkv above ``max_batch_tkv_limit`` that the choice of
-    decodes avoided. ``started`` is the request whose first chunk ran, and ``hits`` are (block that this request found
-    in the prefix cache, number of other requests that held it). ``why`` is a phrase that describes the step.
+    request was aborted since the last step.
+
+    These attributes are about the last step. ``chunk_before`` is whether the step ran a chunk. ``exceeded`` has the
+    values of batch size x tkv above ``max_batch_tkv_limit`` that were avoided by pausing requests. ``started`` is the
+    request whose first chunk ran, None if no first chunk did. ``hits`` has (block, number of other requests that held
+    the block) for each block that this request found in the prefix cache. ``why`` is a phrase that describes the step.
     """
 
     limits: SchedulingLimits
@@ -118,11 +120,17 @@ class Engine:
         return [block for block in takewhile(lambda block: block is not None, matches) if block is not None]
 
     def cached_block(self, key: TokenIds) -> Block | None:
-        """Return the block with this key in the prefix cache or None. Of several, return the one cached first."""
+        """Return the block with the key ``key`` in the prefix cache, None if there is none.
+
+        If several blocks have this key, return the one that was added to the cache first.
+        """
         return next((block for block in self.cached if block.key == key), None)
 
     def lacking(self, request: ModelRequest) -> str | None:
-        """Return a phrase that says why the head of the queue lacks free blocks, None if there are enough."""
+        """Return a phrase with the numbers of blocks needed and free if ``request`` can't start for lack of blocks.
+
+        Return None if there are enough free blocks.
+        """
         if self.blocks_left(request) >= 0:
             return None
         return f"blocks: {self.needed(request)} needed, {len(self.free)} free, {self.promised} of them reserved"
@@ -130,7 +138,8 @@ class Engine:
     def needed(self, request: ModelRequest) -> int:
         """Return how many free blocks the request needs to run to ``max_tokens``.
 
-        Blocks that are found in the prefix cache and that other requests hold are not counted.
+        A block that the request finds in the prefix cache and that another request holds is not counted, because it is
+        not free.
         """
         held_now = sum(block.holders > 0 for block in self.found(request))
         return blocks_for(request.length + request.plan.max_tokens) - held_now
@@ -140,9 +149,9 @@ class Engine:
         return sum(other.reserved for other in (*self.running, *self.paused))
 
     def blocks_left(self, request: ModelRequest) -> int:
-        """Return how many free blocks would be neither reserved nor needed if the request started.
+        """Return the number of free blocks minus the reserved blocks and the blocks that ``request`` needs.
 
-        The number is negative if there are too few blocks for the request.
+        The number is negative if there are too few blocks to start the request.
         """
         return len(self.free) - self.promised - self.needed(request)
 
@@ -256,7 +265,7 @@ class Engine:
         self.give_token(batch)
 
     def choose(self) -> None:
-        """Choose which requests decode in this step, and which are paused."""
+        """Choose which requests decode in the next step, and which are paused."""
         sign = -1 if self.options.long_output_priority else 1
         candidates = [*self.paused, *self.decoding]
         candidates.sort(key=lambda request: (-request.steps_paused, sign * (request.computed - request.length)))
@@ -298,8 +307,9 @@ class Engine:
     def leave(self, request: ModelRequest) -> None:
         """Remove a request that has ended or was aborted, and free its blocks that no other request holds.
 
-        The last block is freed first. Freed blocks that are not in the prefix cache go to the front of the list of free
-        blocks, and those in the prefix cache to its end. Without prefix caching, all freed blocks go to its end.
+        The last block of the request is freed first. Freed blocks that are in the prefix cache go to the end of the
+        list of free blocks, and other freed blocks to its front. Without prefix caching, all freed blocks go to the
+        end.
         """
         self.withdrawn = self.withdrawn or request in self.waiting
         for place in (self.waiting, self.running, self.paused):
@@ -359,8 +369,8 @@ def predicted_steps(
     """Yield the state before the first step and after each step.
 
     In the state after step n, the requests with ``join_step`` n are in the queue, and those with ``abort_step`` n are
-    removed. Every yield is the same, mutated ``Engine`` object. Raises ImpossibleWorkload if a request can never run or
-    continue.
+    removed. The same ``Engine`` object is changed and yielded every time. Raises ImpossibleWorkload if a request can
+    never run or continue.
     """
     model_requests = [ModelRequest(number, plan, options.chunk_size) for number, plan in enumerate(requests)]
     engine = Engine(limits, options, [Block() for _ in range(limits.available_blocks or 0)])

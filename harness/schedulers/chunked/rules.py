@@ -1,4 +1,7 @@
-"""The rule for each column of a step table, abridged from docs/scheduling-rules-chunked.md for messages of failures."""
+"""The rule of the chunked scheduler for each column of a step table, as text for messages about failures.
+
+The texts are abridged from docs/scheduling-rules-chunked.md.
+"""
 
 _ALWAYS = {
     "waiting": '"Waiting requests": first in, first out; a request leaves the queue when its first chunk runs',

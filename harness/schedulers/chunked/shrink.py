@@ -12,15 +12,19 @@ DEFAULT = ChunkingSetup()
 
 
 def features(workload: ChunkedWorkload) -> tuple[str, ...]:
-    """Return the names of the limits and options that differ from the defaults, and what is special in the requests."""
+    """Return names for what is not default in ``workload``, such as ``max_num_seqs`` or ``an abort``.
+
+    These are the limits and options that differ from the defaults, and the features of its requests.
+    """
     options = (f.name for f in fields(DEFAULT) if getattr(workload.chunking, f.name) != getattr(DEFAULT, f.name))
     return (*tightened(workload.limits), *options, *features_of(workload.requests))
 
 
 def smaller(workload: ChunkedWorkload) -> Iterator[ChunkedWorkload]:
-    """Yield workloads with one simplification of ``workload`` each, the largest simplification first.
+    """Yield copies of ``workload`` with one simplification each. The largest simplifications come first.
 
-    One request is left out, one limit or option gets its default value, or one number of a request becomes smaller.
+    A simplification leaves out one request, gives one limit or option its default value, or makes one number of a
+    request smaller.
     """
     for requests in with_one_fewer(workload.requests):
         yield replace(workload, requests=requests)

@@ -57,7 +57,8 @@ class ChunkedWorkload:
     def as_requests(self) -> tuple[Request, ...]:
         """Convert the requests to the ``Request`` objects of a suite.
 
-        If later prompts repeat the generated tokens of a request, its ``simulated_tokens`` has these tokens.
+        If later prompts repeat the generated tokens of a request, these tokens are the ``simulated_tokens`` of the
+        request.
         """
         return self._requests
 
@@ -68,7 +69,7 @@ class ChunkedWorkload:
     def specs(self, vocabulary: Vocabulary | None) -> list[RequestSpec]:
         """Return the requests in the form that drivers take.
 
-        ``vocabulary`` is that of the LLM, None if the engine runs none. Token ids are then arbitrary.
+        ``vocabulary`` is the vocabulary of the LLM. It is None if the engine runs no LLM; token ids are then arbitrary.
         """
         requests = self.as_requests()
         if vocabulary is None:
@@ -78,12 +79,12 @@ class ChunkedWorkload:
     def expected(self, generated: object = None) -> tuple[StepRow, ...]:  # noqa: ARG002
         """Return the step table that the scheduler model predicts.
 
-        The table depends on which tokens are equal, but not on their ids.
+        The table depends on which tokens of the prompts are equal, but not on their ids. ``generated`` is not used.
         """
         return predict(self.limits, self.chunking, self._requests_with_tokens())
 
     def explain(self, step: int, generated: object = None) -> str:  # noqa: ARG002
-        """Return a phrase about what the rules require at step ``step``."""
+        """Return a phrase about what the rules require at step ``step``. ``generated`` is not used."""
         return explain(self.limits, self.chunking, self._requests_with_tokens(), step)
 
     def _requests_with_tokens(self) -> list[RequestWithTokens]:
@@ -120,7 +121,7 @@ _CHUNKINGS = st.builds(
 
 
 def _limits(draw: st.DrawFn, requests: Sequence[SharingRequest]) -> SchedulingLimits:
-    """Draw limits that are the same as the engine's, or close to a value that matters for these requests.
+    """Draw limits that are the same as the engine's, or within a few blocks or tokens of what the requests need.
 
     Each request fits the limits if it runs alone.
     """

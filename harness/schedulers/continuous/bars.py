@@ -1,8 +1,8 @@
 """Compute the bars of the continuous scheduler from its step table (docs/scheduling-rules.md, "Prefill" and "Decode").
 
 A bar is computed from tkv, the number of blocks that were reserved at the prefill of the sequence, and the number of
-its tokens in the KV cache, which is the length of its prompt plus one for each decode. The rest of tkv is padding.
-Whole blocks of padding are not held.
+tokens that the sequence has in the KV cache: the length of its prompt, plus one for each decode. tkv minus this number
+is the left padding. The sequence does not hold whole blocks of padding.
 """
 
 from harness.schedulers.bars import Bar, Size, Stretch, size_of
@@ -18,7 +18,7 @@ class ContinuousBars:
         self._reserved: dict[int, int] = {}
 
     def after(self, row: StepRow, count: int) -> Stretch:
-        """Return a stretch of the time-line: ``count`` consecutive steps, of which that of ``row`` is the first."""
+        """Return the stretch of the time-line that has ``count`` steps and begins with the step of ``row``."""
         for sequence in row.outputs:
             size = size_of(self._sizes, sequence)
             if row.kind == "prefill":
@@ -33,7 +33,7 @@ class ContinuousBars:
         return Stretch(row, row.step + count - 1, bars, prefilled)
 
     def _bar(self, tkv: int, sequence: int) -> Bar:
-        """Return the bar of a sequence. If the observed tkv is too small for its tokens, some of them are not drawn."""
+        """Return the bar of a sequence. If ``tkv`` is less than its tokens, which is wrong, they exceed its blocks."""
         prompt, cached = size_of(self._sizes, sequence).prompt_length, self._cached[sequence]
         left = max(0, tkv - cached)
         held = blocks_for(tkv) - left // BLOCK_SIZE

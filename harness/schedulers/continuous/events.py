@@ -1,6 +1,6 @@
-"""Use the scheduler model of the continuous scheduler to find the events that its step table does not show.
+"""Find the events of a run with the continuous scheduler that the step table does not show, using the scheduler model.
 
-These are the reasons why requests wait, and how close they were to a limit.
+These events say why requests wait, and how close they were to a limit.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,7 +30,7 @@ def rule_events(
 def _admission(limits: SchedulingLimits, step: int, state: State) -> Iterator[Event]:
     """Yield events about the admission of the head of the queue: why it waits, or which limits it fits exactly.
 
-    A request fits a limit exactly if it is admitted, but would have to wait if the limit were smaller by one.
+    A request fits a limit exactly if the request is admitted, but would have to wait with a limit smaller by one.
     """
     head, request = state.waiting[0]
     short = _short(limits, state, request)

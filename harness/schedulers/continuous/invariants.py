@@ -1,7 +1,8 @@
 """Check the invariants of the continuous scheduler, properties that every step of every run has.
 
-These checks need no expected step table. This module checks each row of the observed step table by itself, and
-``moves.py`` checks the changes from each row to the next. What the driver can't observe is not checked.
+The checks need no expected step table. This module checks each row of the observed step table by itself, and
+``moves.py`` checks the changes from each row to the next. Properties of values that the driver can't observe are not
+checked.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -58,10 +59,10 @@ RULES = {
 
 
 def _rows_to_check(steps: Sequence[StepRow], timings: Sequence[Request]) -> list[StepRow]:
-    """Return the rows that have to be checked.
+    """Return the rows of the step table that have to be checked.
 
-    Of several consecutive plain decodes (see ``StepRow``), only the first one has to be checked. It is checked because
-    padding may have to be removed before it.
+    A plain decode is a decode step in which no request joins, ends or takes a block. Of several consecutive plain
+    decodes, only the first one has to be checked: padding may have to be removed before it, but not before the others.
     """
     events = {timing.join_step for timing in timings} | {timing.abort_step for timing in timings}
     plain = [False, *(decodes_on(before, after) and after.step not in events for before, after in pairwise(steps))]
@@ -84,9 +85,9 @@ def _each_step(steps: Sequence[StepRow], limits: SchedulingLimits) -> Iterator[B
 
 
 def _batch_tkv(steps: Sequence[StepRow], limits: SchedulingLimits) -> Iterator[Broken]:
-    """Check ``max_batch_tkv_limit``, which does not apply to a single sequence.
+    """Check that batch size x tkv never exceeds ``max_batch_tkv_limit`` while more than one sequence runs.
 
-    Sequences that end in a step belong to the batch of this step.
+    A sequence that ends in a step belongs to the batch of this step.
     """
     limit = limits.max_batch_tkv_limit
     if not limit:

@@ -1,10 +1,10 @@
 """The scheduler model of the continuous scheduler: it predicts every step of a workload without code of the engine.
 
-It is written only from docs/scheduling-rules.md, and is meant to be easy to read, not fast. Two consequences of the
-rules make it short. First, a decode adds 1 to tkv and to the number of tokens of every running sequence. So the left
-padding of a sequence is all that must be stored: the sequence has tkv − padding tokens in the KV cache. Second, padding
-changes only together with tkv and by the same number of whole blocks. So a sequence always holds
-ceil(tkv/64) − padding // 64 blocks.
+The model implements only the rules of docs/scheduling-rules.md, and is meant to be easy to read, not fast. Two
+consequences of the rules keep the model short. First, a decode adds 1 to tkv and to the number of tokens of every
+running sequence. So only the left padding of a sequence must be stored: the sequence has tkv − padding tokens in the KV
+cache. Second, padding changes only together with tkv, and both change by the same number of whole blocks. So a sequence
+always holds ceil(tkv/64) − padding // 64 blocks.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,9 +20,10 @@ _GivenLimits = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class ModelSequence:
-    """A sequence that holds blocks. ``padding`` is its left padding in tokens, ``reserved`` its reserved blocks.
+    """A sequence that holds blocks. ``padding`` is its left padding in tokens.
 
-    tkv is an argument of the methods and not an attribute, because all sequences have the same tkv.
+    ``reserved`` is the number of blocks that are reserved for it. tkv is an argument of the methods and not an
+    attribute, because all sequences have the same tkv.
     """
 
     request_id: int
@@ -45,12 +46,12 @@ class ModelSequence:
 
 @dataclass(frozen=True)
 class State:
-    """The state of the scheduler between two steps.
+    """The state of the scheduler model between two steps.
 
-    ``waiting`` has the waiting requests with their numbers. ``running`` is newest first. ``leaving`` are sequences that
-    have ended but still hold their blocks. ``refused_at`` has the values of tkv at which the head of the queue had to
-    wait for the batch x tkv limit since ``running`` last changed. ``withdrawn`` is whether a waiting request was
-    aborted since the last step, because the scheduler then runs one more step.
+    ``waiting`` has (number, request) for each waiting request. ``running`` has the newest sequence first. ``leaving``
+    are sequences that have ended but still hold their blocks. ``refused_at`` has the values of tkv at which the head of
+    the queue had to wait for the batch x tkv limit since ``running`` last changed. ``withdrawn`` is whether a waiting
+    request was aborted since the last step; if so, the scheduler runs one more step.
     """
 
     tkv: int = 0
@@ -68,7 +69,10 @@ class State:
 
 @dataclass(frozen=True)
 class PredictedStep:
-    """The state after a step, with the numbers of the requests that got a token and of those that finished in it."""
+    """The state after a step. ``outputs`` are the requests that got a token in the step, by number.
+
+    ``finished`` are the requests that finished in the step.
+    """
 
     step: int
     state: State
@@ -130,10 +134,10 @@ def filled_in(limits: SchedulingLimits, setup: EngineSetup) -> SchedulingLimits:
 
 
 def why_not(limits: SchedulingLimits, state: State, request: PlannedRequest) -> str | None:
-    """Return a phrase with the admission conditions that the head of the queue violates, None if it is admitted.
+    """Return a phrase with the admission conditions that ``request``, the head of the queue, does not fulfil.
 
-    ``state`` is the state before the step. In this state, the blocks of sequences that ended in the last step are still
-    reserved.
+    Return None if the request is admitted. ``state`` is the state before the step, in which the blocks of sequences
+    that ended in the last step are still reserved.
     """
     if not state.running:
         return None
@@ -147,7 +151,10 @@ def why_not(limits: SchedulingLimits, state: State, request: PlannedRequest) -> 
 
 
 def _other_reasons(limits: _GivenLimits, state: State, request: PlannedRequest, tkv: int) -> tuple[str | None, ...]:
-    """Return the result of each admission condition except the batch x tkv limit: None, or why it is violated."""
+    """Check each admission condition except the batch x tkv limit for ``request``, the head of the queue.
+
+    The result has one element for each condition: None if the request fulfils it, else a phrase that says why not.
+    """
     return (
         _batch_is_full(limits, state),
         _context_is_short(limits, state, request, tkv),
@@ -156,10 +163,11 @@ def _other_reasons(limits: _GivenLimits, state: State, request: PlannedRequest, 
 
 
 def obstacles(limits: SchedulingLimits, state: State, request: PlannedRequest) -> dict[str, str | None]:
-    """Return a phrase for each admission condition that the head of the queue violates, None for those that hold.
+    """Check each admission condition for ``request``, the head of the queue.
 
-    The keys are the names of the conditions. The key is ``freed_blocks`` instead of ``blocks`` if there will be enough
-    blocks as soon as the blocks of ended sequences are freed.
+    The keys of the result are the names of the conditions. A value is None if the request fulfils the condition, else a
+    phrase that says why not. The key is ``freed_blocks`` instead of ``blocks`` if blocks are missing now, but are
+    enough as soon as the blocks of ended sequences are freed.
     """
     given, tkv = _given(limits), _tkv_with(request.prompt_length, state.tkv)
     batch, context, blocks = _other_reasons(given, state, request, tkv)
@@ -197,10 +205,10 @@ def _given(limits: SchedulingLimits) -> _GivenLimits:
 
 
 def _tkv_with(prompt_length: int, tkv: int) -> int:
-    """Return tkv after the prefill of a prompt: the smallest value that is at least the length of the prompt.
+    """Return tkv after the prefill of a prompt, if tkv is ``tkv`` before.
 
-    tkv grows by whole blocks, and does not shrink. If ``tkv`` is 0, the result is the length of the prompt rounded up
-    to whole blocks.
+    tkv does not change if the prompt is not longer than ``tkv``. Otherwise it grows by as few whole blocks as are
+    needed for the prompt. If ``tkv`` is 0, the result is the length of the prompt rounded up to whole blocks.
     """
     return tkv + blocks_for(max(0, prompt_length - tkv)) * BLOCK_SIZE
 
@@ -241,9 +249,10 @@ def _blocks_are_short(limits: _GivenLimits, state: State, request: PlannedReques
 
 
 def _batch_tkv_is_exceeded(limits: _GivenLimits, state: State, request: PlannedRequest, tkv: int) -> str | None:
-    """Check the largest value of batch size x tkv while ``request`` decodes together with other sequences.
+    """Return a phrase if batch size x tkv would exceed its limit after ``request`` is prefilled at ``tkv``.
 
-    After all other sequences have finished, the limit does not apply, because it does not apply to a single sequence.
+    Return None if it would not. The largest value of batch size x tkv counts that occurs while the request decodes
+    together with other sequences. The limit does not apply to a single sequence.
     """
     limit = limits[3]
     new_ends = tkv + request.max_tokens - 1
@@ -260,9 +269,9 @@ def _batch_tkv_is_exceeded(limits: _GivenLimits, state: State, request: PlannedR
 
 
 def _batch_tkv_was_exceeded(state: State, tkv: int) -> str | None:
-    """Check whether the head of the queue already had to wait for the batch x tkv limit, at this or a smaller tkv.
+    """Return a phrase if the batch x tkv limit made the head of the queue wait before, at ``tkv`` or a smaller tkv.
 
-    If the batch has not changed since then, the request continues to wait without a new calculation.
+    The request then continues to wait, without a new calculation, until the batch changes. Return None otherwise.
     """
     at = min(state.refused_at, default=tkv + 1)
     return None if at > tkv else f"batch x tkv: was exceeded at tkv {at}; refused until the batch changes"
@@ -285,12 +294,15 @@ def _next(limits: SchedulingLimits, predicted: PredictedStep) -> PredictedStep:
 
 
 def _freed(state: State) -> State:
-    """Return the state after the blocks of ended sequences are freed. tkv becomes 0 if no sequence is running."""
+    """Return the state after the blocks of ended sequences are freed. Its tkv is 0 if no sequence is running."""
     return replace(state, tkv=state.tkv if state.running else 0, leaving=(), withdrawn=False)
 
 
 def _remembering(limits: SchedulingLimits, state: State) -> State:
-    """Return the state, with tkv added to ``refused_at`` if the head of the queue waits only for batch x tkv."""
+    """Add tkv to ``refused_at`` of the state if the head of the queue waits only for the batch x tkv limit.
+
+    This is the tkv that the prefill of the head of the queue would lead to.
+    """
     if not state.waiting or not state.running:
         return state
     given, request = _given(limits), state.waiting[0][1]

@@ -1,7 +1,8 @@
 """Check the invariants of the continuous scheduler about the change from each row of a step table to the next row.
 
-Only the left padding of each running sequence must be stored for this, because a decode adds 1 to tkv and to the number
-of tokens of every sequence. Padding changes by whole blocks, so a sequence holds ceil(tkv/64) − padding // 64 blocks.
+Between rows, the checks store only the left padding and the reserved blocks of each running sequence. The number of
+tokens of a sequence follows from the padding, because a decode adds 1 to tkv and to the number of tokens of every
+sequence. Padding changes by whole blocks, so a sequence holds ceil(tkv/64) − padding // 64 blocks.
 """
 
 from collections import defaultdict
@@ -16,7 +17,10 @@ from harness.types import BLOCK_SIZE, RequestSpec, StepRow, blocks_for
 def each_move(
     steps: Sequence[StepRow], checked: Sequence[StepRow], requests: Sequence[RequestSpec], timings: Sequence[Request]
 ) -> Iterator[Broken]:
-    """Yield the violations in ``checked``, those rows of the step table ``steps`` that have to be checked."""
+    """Yield the violations in the changes from one row of the step table ``steps`` to the next.
+
+    Only the changes to the rows ``checked`` are checked.
+    """
     events = _Events.of(timings)
     ledger = _Ledger(requests)
     for step in checked:
@@ -58,7 +62,8 @@ class _Events:
 def _queue(before: StepRow, after: StepRow, came: Sequence[int], gone: frozenset[int]) -> Iterator[Broken]:
     """Check that only the head of the queue is prefilled, and that new requests join the queue at its end.
 
-    ``came`` are the requests that join at this step, and ``gone`` the requests that are aborted at it.
+    ``before`` and ``after`` are two consecutive rows of the step table. ``came`` are the requests that join at the step
+    of ``after``, and ``gone`` the requests that are aborted at this step.
     """
     waiting = before.waiting
     if after.kind == "prefill" and after.outputs:

@@ -9,10 +9,11 @@ from harness.types import RequestSpec, Run
 
 @dataclass(frozen=True)
 class PlannedRequest:
-    """A request without its tokens. Lengths are in tokens, ``join_step`` and ``abort_step`` in engine steps.
+    """A request with the length of its prompt, but without token ids.
 
-    ``stops_after`` is the number of tokens after which a stop condition ends the request, None if none does. The
-    constructor raises ValueError for an invalid request.
+    The request joins after ``join_step`` engine steps, and is aborted after ``abort_step`` (None: never).
+    ``stops_after`` is the number of generated tokens after which a stop condition ends the request, None if no stop
+    condition does. The constructor raises ValueError for an invalid request.
     """
 
     prompt_length: int
@@ -43,7 +44,7 @@ class PlannedRequest:
 def planned_requests(specs: Sequence[RequestSpec], timings: Sequence[Request], run: Run) -> list[PlannedRequest]:
     """Convert the requests of a case to the form that the scheduler model needs.
 
-    A request that can end before ``max_tokens`` gets as many tokens in the scheduler model as it got in ``run``.
+    If a request can end before ``max_tokens``, ``stops_after`` is the number of tokens that it got in ``run``.
     """
     return [
         PlannedRequest(

@@ -1,4 +1,7 @@
-"""The rule for each column of a step table, abridged from docs/scheduling-rules.md for messages of failures."""
+"""The rule of the continuous scheduler for each column of a step table, as text for messages about failures.
+
+The texts are abridged from docs/scheduling-rules.md.
+"""
 
 _PREFILL = {
     "tkv": (

@@ -9,14 +9,15 @@ from harness.schedulers.sizes import loosened, tightened, towards
 
 
 def features(workload: Workload) -> tuple[str, ...]:
-    """Return the names of the limits that differ from those with which the engine is started."""
+    """Return the names of the limits of ``workload`` that differ from the limits with which the engine is started."""
     return tightened(workload.limits)
 
 
 def smaller(workload: Workload) -> Iterator[Workload]:
-    """Yield workloads with one simplification of ``workload`` each, the largest simplification first.
+    """Yield copies of ``workload`` with one simplification each. The largest simplifications come first.
 
-    One request is left out, one limit gets its default value, or one number of a request becomes smaller.
+    A simplification leaves out one request, gives one limit its default value, or makes one number of a request
+    smaller.
     """
     requests = workload.requests
     for i in range(len(requests) if len(requests) > 1 else 0):

@@ -41,7 +41,8 @@ class Workload:
     def as_requests(self) -> tuple[Request, ...]:
         """Convert the requests to the ``Request`` objects of a suite, with random prompts.
 
-        Requests with ``stops_after`` get a stop token, which shows that they can end before ``max_tokens``.
+        A request with ``stops_after`` gets a stop token, so that it counts as a request that can end before
+        ``max_tokens``.
         """
         return tuple(
             Request(
@@ -61,7 +62,7 @@ class Workload:
     def specs(self, vocabulary: Vocabulary | None) -> list[RequestSpec]:
         """Return the requests in the form that drivers take.
 
-        ``vocabulary`` is that of the LLM, None if the engine runs none. All token ids are the same then.
+        ``vocabulary`` is the vocabulary of the LLM. It is None if the engine runs no LLM; all token ids are then equal.
         """
         requests = self.as_requests()
         if vocabulary is not None:
@@ -80,7 +81,7 @@ class Workload:
         return predict(self.limits, self.requests)
 
     def explain(self, step: int, generated: object = None) -> str:  # noqa: ARG002
-        """Return a phrase about what the rules require at step ``step``."""
+        """Return a phrase about what the rules require at step ``step``. ``generated`` is not used."""
         return explain(self.limits, self.requests, step)
 
 
@@ -142,7 +143,10 @@ def _request(
 
 
 def _crowded(boundaries: Sequence[int], largest: int) -> st.SearchStrategy[int]:
-    """Return a strategy for numbers from 1 to ``largest``: a third ``boundaries``, a third up to 12, a third any."""
+    """Return a strategy for numbers from 1 to ``largest``.
+
+    A third of the numbers are from ``boundaries``, a third are at most 12, and a third are arbitrary.
+    """
     near = [b for b in boundaries if b <= largest]
     small = range(1, min(largest, 12) + 1)
     return st.sampled_from(
@@ -162,7 +166,7 @@ _BESIDE = st.sampled_from((0, -1, 1))
 
 
 def _limits(draw: st.DrawFn, requests: Sequence[PlannedRequest]) -> SchedulingLimits:
-    """Draw limits that equal the engine's, are arbitrary, or are within 1 of a number that matters for the requests."""
+    """Draw limits, each equal to the engine's limit, arbitrary, or close to what the requests need."""
     context, batch_tkv, blocks = CONTEXT, CONTEXT * BATCH, BLOCKS
     seqs = draw(_BATCHES)
     match draw(_AS_BUILT_OR_NOT):
@@ -182,7 +186,7 @@ def _limits(draw: st.DrawFn, requests: Sequence[PlannedRequest]) -> SchedulingLi
 
 
 def _near(draw: st.DrawFn, requests: Sequence[PlannedRequest]) -> int:
-    """Draw a ``max_model_len`` close to what the longest or the shortest request needs."""
+    """Draw a ``max_model_len`` close to the one that the longest or the shortest of the requests needs."""
     end = draw(_LARGEST_OR_LEAST)(_end(request) for request in requests)
     return end + draw(_MORE_BLOCKS) * BLOCK_SIZE + draw(_BESIDE)
 

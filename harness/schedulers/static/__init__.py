@@ -1,4 +1,4 @@
-"""The static scheduler, a baseline: the next batch is filled only when all requests of a batch have ended.
+"""The static scheduler, a baseline: a new batch is filled only when all requests of the previous batch have ended.
 
 The scheduler has the same invariants as the continuous scheduler. It has no scheduler model (an independent
 implementation of its rules), so failures do not say what the rules require at a wrong step.

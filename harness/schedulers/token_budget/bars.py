@@ -20,7 +20,7 @@ class TokenBudgetBars:
         self._tables: dict[int, tuple[int, ...]] = {}
 
     def after(self, row: StepRow, count: int) -> Stretch:
-        """Return a stretch of the time-line: ``count`` consecutive steps, of which that of ``row`` is the first."""
+        """Return the stretch of the time-line that has ``count`` steps and begins with the step of ``row``."""
         for sequence in row.preempted or ():
             self._forget(sequence)
         for sequence, tokens in row.hits or ():

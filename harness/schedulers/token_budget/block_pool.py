@@ -1,6 +1,6 @@
 """The blocks of the scheduler model of the token-budget scheduler: the prefix cache, and the queue of free blocks.
 
-This module is written only from docs/scheduling-rules-token-budget.md ("TB-HIT", "TB-REGISTER" and "TB-FREE").
+This module implements only the rules "TB-HIT", "TB-REGISTER" and "TB-FREE" of docs/scheduling-rules-token-budget.md.
 """
 
 from collections.abc import Sequence
@@ -67,9 +67,10 @@ class BlockPool:
         return taken
 
     def register(self, blocks: Sequence[Block], token_ids: TokenIds) -> None:
-        """Add blocks of a request to the prefix cache: those that ``token_ids``, its first tokens, fill completely.
+        """Add the full blocks of a request to the prefix cache.
 
-        Of several blocks with the same key, the one that was added first is found.
+        ``blocks`` is the block table of the request, and ``token_ids`` are its first tokens. The blocks that these
+        tokens fill completely are added. If several blocks have the same key, the one that was added first is found.
         """
         if not self.caching:
             return
@@ -81,8 +82,9 @@ class BlockPool:
     def release(self, blocks: Sequence[Block]) -> None:
         """Remove one holder from each of these blocks. Blocks without holders are freed, the last block first.
 
-        Freed blocks that are in the prefix cache go to the end of the queue, others to its front. Without prefix
-        caching, all freed blocks go to the front by the rules of vLLM 0.32, and to the end by those of 0.27.
+        Freed blocks that are in the prefix cache go to the end of the queue of free blocks, other freed blocks to its
+        front. Without prefix caching, all freed blocks go to the front by the rules of vLLM 0.32, and to the end by
+        the rules of vLLM 0.27.
         """
         for block in blocks:
             block.holders -= 1

@@ -1,4 +1,4 @@
-"""Check the block ids in block tables.
+"""Check the block ids in the block tables of requests, for the token-budget scheduler.
 
 A request may hold a block of another request only if it found the block in the prefix cache. The number of used blocks
 must be the number of different blocks in the block tables.
@@ -17,11 +17,11 @@ TokenIds = tuple[int, ...]
 class BlocksHeld:
     """The block tables of all requests, updated step by step.
 
-    ``tables`` has the block table of each request, and ``found`` the number of blocks that the request found in the
-    prefix cache at its admission. ``content`` has, for each full block, all tokens from the start of the sequence to
-    the end of the block. ``seen`` has all block ids that were ever in a block table. ``token_ids_of(request, end)``
-    returns the first ``end`` tokens of a request. ``available`` is the number of blocks for requests, None if it is not
-    known.
+    By request number, ``tables`` has the block table of the request, and ``found`` the number of blocks that the
+    request found in the prefix cache at its admission. ``content`` has, for each full block, all tokens from the start
+    of the sequence to the end of the block. ``seen`` has all block ids that were ever in a block table.
+    ``token_ids_of(request, end)`` returns the first ``end`` tokens of a request. ``available`` is the number of blocks
+    that the KV cache has for requests, None if it is not known.
     """
 
     token_ids_of: Callable[[int, int], TokenIds]
@@ -38,7 +38,7 @@ class BlocksHeld:
             self.found.pop(request, None)
 
     def see(self, step: StepRow, computed: Mapping[int, int]) -> Iterator[Broken]:
-        """Yield the violations in the block tables of a step, which are those before any request frees blocks.
+        """Yield the violations in the block tables of a step, as they are before any request frees its blocks.
 
         ``computed`` has the number of tokens that each request has in the KV cache at the end of the step.
         """
@@ -52,7 +52,7 @@ class BlocksHeld:
         if step.used != len(held):
             yield Broken(step.step, f"{step.used} blocks are used, but the block tables have {len(held)}", "conserved")
         if self.available is not None and len(self.seen) > self.available:
-            what = f"{len(self.seen)} different blocks have been used, but there are only {self.available}"
+            what = f"{len(self.seen)} different blocks have been used, but only {self.available} exist"
             yield Broken(step.step, what, "conserved")
 
     def _extended(self, number: int, request: int, table: tuple[int, ...], computed: int) -> Iterator[Broken]:
@@ -75,8 +75,8 @@ class BlocksHeld:
     def _got(self, number: int, request: int, block: int, place: int, *, by_finding: bool) -> Iterator[Broken]:
         """Check a block that was added to the block table of a request, at position ``place``.
 
-        If the block was found in the prefix cache, it must contain the tokens of the request. Otherwise no other
-        request may hold it.
+        With ``by_finding``, the block was found in the prefix cache, and must contain the tokens of the request.
+        Otherwise it was allocated, and no other request may hold it.
         """
         if by_finding:
             if self.content.get(block) != self.token_ids_of(request, (place + 1) * BLOCK_SIZE):

@@ -1,6 +1,6 @@
-"""Use the scheduler model of the token-budget scheduler to find the events that its step table does not show.
+"""Find the events of a token-budget run that the step table does not show, using the scheduler model.
 
-These are the reasons why requests wait, and how close they were to a limit.
+These events say why requests wait, and how close they were to a limit.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,9 @@ def rule_events(
     timings: Sequence[Request],
     run: Run,
 ) -> Iterator[Event]:
-    """Yield the events of a run that only the scheduler model can find. No limit of this scheduler may be None.
+    """Yield the events of a run that only the scheduler model can find.
+
+    No limit may be None except ``max_batch_tkv_limit``, which the token-budget scheduler does not have.
 
     Raises ValueError if the scheduler model can't predict the run.
     """

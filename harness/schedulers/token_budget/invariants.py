@@ -1,7 +1,8 @@
 """Check the invariants of the token-budget scheduler, properties that every step of every run has.
 
-These checks need no expected step table. How many tokens of a request are computed is the sum of the tokens that were
-found in the prefix cache and the tokens that were scheduled. What the driver can't observe is not checked.
+The checks need no expected step table. The number of computed tokens of a request is the sum of the tokens that were
+found in the prefix cache and the tokens that were scheduled. Properties of values that the driver can't observe are not
+checked.
 """
 
 from collections import Counter
@@ -67,10 +68,10 @@ def check_invariants(
 
 @dataclass
 class _Watch:
-    """The state of all requests, which is updated step by step.
+    """The observed state of all requests, which is updated step by step while the invariants are checked.
 
-    ``got`` is the number of tokens that each request has generated, and ``computed`` the number of its tokens that are
-    in the KV cache.
+    By request number, ``got`` has the number of tokens that the request has generated, and ``computed`` the number of
+    its tokens that are in the KV cache.
     """
 
     run: Run
@@ -87,7 +88,7 @@ class _Watch:
         self.by_id = any(step.block_tables for step in self.run.steps)
 
     def see(self, step: StepRow) -> Iterator[Broken]:
-        """Yield the violations in the next row of the step table."""
+        """Yield the violations of invariants in ``step``, the next row of the step table, and update the state."""
         admitted = self._admitted(step)
         if step.step:
             yield from self._tokens(step)
@@ -102,7 +103,7 @@ class _Watch:
         self.before = step
 
     def left(self, last: StepRow) -> Iterator[Broken]:
-        """Yield the violations in the last row of the step table, when all requests have ended."""
+        """Yield a violation if ``last``, the row after all requests have ended, still has requests or used blocks."""
         if last.waiting or last.running or last.used:
             what = f"waiting {listed(last.waiting)}; running {listed(last.running)}; used {last.used}"
             yield Broken(last.step, f"left behind after the last request: {what}", "idle")
@@ -120,7 +121,7 @@ class _Watch:
         return (*spec.prompt_token_ids, *generated)[:end]
 
     def _gone(self, step: StepRow) -> set[int]:
-        """Return the requests that were aborted at or before this step."""
+        """Return the numbers of the requests that were aborted at or before ``step``."""
         return {i for i, t in enumerate(self.timings) if t.abort_step is not None and t.abort_step <= step.step}
 
     def _kind(self, step: StepRow) -> Iterator[Broken]:
@@ -183,7 +184,10 @@ class _Watch:
         self.computed |= dict(step.hits or ())
 
     def _computed(self, step: StepRow) -> Iterator[Broken]:
-        """Check how many tokens of each request are computed, and which requests get a token."""
+        """Check that no request has more computed tokens than tokens, and that exactly the right requests get a token.
+
+        A request must get a token if all its tokens are computed.
+        """
         caught_up = []
         for request, tokens in step.scheduled or ():
             self.computed[request] = self.computed.get(request, 0) + tokens
@@ -194,7 +198,7 @@ class _Watch:
             elif done == length:
                 caught_up.append(request)
         if step.outputs != tuple(caught_up):
-            what = f"{named(step.outputs)} got a token, but all tokens are computed only of {listed(caught_up)}"
+            what = f"{named(step.outputs)} got a token, but all tokens are computed only of {named(caught_up)}"
             yield Broken(step.step, what, "lost")
         if not set(step.finished) <= set(step.outputs):
             what = f"{named(step.finished)} finished, but {named(step.outputs)} got a token"
@@ -231,7 +235,7 @@ class _Watch:
             return
         available = self.limits.available_blocks
         if available and step.used > available:
-            yield Broken(step.step, f"{step.used} blocks are used, but there are only {available}", "conserved")
+            yield Broken(step.step, f"{step.used} blocks are used, but only {available} exist", "conserved")
         if self.by_id:
             yield from self.blocks.conserved(step)
             return

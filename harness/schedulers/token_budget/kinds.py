@@ -16,7 +16,8 @@ def decodes_in(row: StepRow, before: StepRow) -> tuple[int, ...]:
 def kind_of_row(row: StepRow, before: StepRow | None, got_tokens: Collection[int] = ()) -> str:  # noqa: ARG001
     """Return the kind of a step: ``start`` (step 0), ``prefill``, ``decode``, ``mixed`` or ``idle``.
 
-    A step is ``mixed`` if some of its requests decode and others do not.
+    A step is a ``decode`` if all of its requests decode, a ``prefill`` if none does, and ``mixed`` otherwise.
+    ``before`` is the row before ``row``.
     """
     if row.step == 0 or before is None:
         return "start"

@@ -1,7 +1,7 @@
 """The scheduler model of the token-budget scheduler: it predicts every step of a workload without code of the engine.
 
-It is written only from docs/scheduling-rules-token-budget.md, and is meant to be easy to read, not fast. It does not
-distinguish prefill and decode: a request is a growing list of tokens, some of which are not computed yet.
+The model implements only the rules of docs/scheduling-rules-token-budget.md, and is meant to be easy to read. It does
+not distinguish prefill and decode: a request is a growing list of tokens, some of which are not computed yet.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,8 +19,8 @@ from harness.types import BLOCK_SIZE, SchedulingLimits, StepRow, TokenBudgetSetu
 class ModelRequest:
     """The state of a request in the scheduler model, from the step at which it joins until it ends.
 
-    ``computed`` is the number of its tokens that are in the KV cache at the end of the step, and ``outputs`` the number
-    of its generated tokens.
+    ``computed`` is the number of the request's tokens that are in the KV cache at the end of the step, and ``outputs``
+    the number of tokens that it has generated.
     """
 
     number: int
@@ -42,7 +42,7 @@ class Obstacle(NamedTuple):
     """The reason why the head of the queue can't start, described by ``phrase``.
 
     ``what`` is the limit that keeps the request waiting: ``batch``, ``budget`` or ``blocks``. ``lacking`` is the number
-    of missing blocks.
+    of blocks that are missing to start it.
     """
 
     what: str
@@ -56,9 +56,9 @@ class PredictedStep:
 
     ``held`` has (number of the request, numbers of the blocks that it held in the step) for each scheduled request.
     ``free_queue`` has the numbers of the free blocks, in the order in which they are allocated. ``computed`` has the
-    number of computed tokens of each running request. ``waits`` is (number of the head of the queue, reason why it
-    can't start), None if it can. ``fits_exactly`` are the requests that started and needed exactly the blocks that were
-    free.
+    number of computed tokens of each running request. ``waits`` is (number of the request at the head of the queue,
+    reason why it can't start), None if no request has to wait. ``fits_exactly`` are the requests that started and for
+    which the free blocks were exactly enough.
     """
 
     row: StepRow
@@ -141,7 +141,7 @@ class _Engine:
         return True
 
     def _schedule_waiting(self) -> None:
-        """Start waiting requests, from the head of the queue on, until one can't start."""
+        """Start waiting requests in the order of the queue, until one of them can't start."""
         while self.waiting:
             request = self.waiting[0]
             found = self.pool.found(request.token_ids()) if self.options.enable_prefix_caching else []
@@ -165,7 +165,8 @@ class _Engine:
     def _needed(self, request: ModelRequest, found: Sequence[Block]) -> int:
         """Return how many free blocks a request needs for all tokens that it has so far.
 
-        Of the blocks that were found in the prefix cache, those that other requests hold are not counted.
+        ``found`` are the blocks that the request found in the prefix cache. Those that other requests hold are not
+        counted, because they are not free.
         """
         return ceil_div(request.length, self.pool.size) - sum(block.holders > 0 for block in found)
 
@@ -186,7 +187,10 @@ class _Engine:
         return None
 
     def _within_threshold(self, tokens: int) -> int:
-        """Return ``tokens``, but at most ``long_prefill_token_threshold`` if this threshold applies."""
+        """Return ``tokens``, but at most ``long_prefill_token_threshold``.
+
+        The result is ``tokens`` if there is no threshold and, by the rules of vLLM 0.32, if there is only one request.
+        """
         threshold = self.options.long_prefill_token_threshold
         alone = len(self.running) + len(self.waiting) <= 1
         if not threshold or (alone and self.options.rules == "0.32"):
@@ -238,12 +242,15 @@ class _Engine:
 
     @property
     def has_work(self) -> bool:
-        """Return whether a request runs or waits, or has ended or was aborted since the last step began."""
+        """Return whether another step must run.
+
+        This is so if a request runs or waits, or has ended or was aborted since the last step began.
+        """
         return bool(self.waiting or self.running or self.gone)
 
     @property
     def stuck(self) -> str | None:
-        """Return why no further step would change the state, None if the next step would change it."""
+        """Return why no further step could change the state of the scheduler model, None if the next step can."""
         if self.scheduled or self.preempted or not (self.waiting or self.running):
             return None
         if self.running:
@@ -294,8 +301,8 @@ def predict(
 ) -> tuple[StepRow, ...]:
     """Return the step table of a workload, up to the step after which there is no more work.
 
-    No limit may be None, except ``max_batch_tkv_limit``, which this scheduler does not have. The rows have no kind,
-    like those of expected tables. Raises ImpossibleWorkload if a request can never run or continue.
+    No limit may be None except ``max_batch_tkv_limit``, which this scheduler does not have. The ``kind`` of the rows is
+    "", as in expected tables. Raises ImpossibleWorkload if a request can never run or continue.
     """
     return tuple(predicted.row._replace(kind="") for predicted in predicted_steps(limits, options, requests))
 

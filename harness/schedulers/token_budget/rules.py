@@ -1,4 +1,7 @@
-"""The rule for each column of a step table, abridged from the page ``DOC`` for messages of failures."""
+"""The rule of the token-budget scheduler for each column of a step table, as text for messages about failures.
+
+The texts are abridged from docs/scheduling-rules-token-budget.md.
+"""
 
 DOC = "docs/scheduling-rules-token-budget.md"
 BY_COLUMN = {

@@ -13,7 +13,10 @@ AS_BUILT = {"max_model_len": CONTEXT, "max_num_seqs": BATCH, "available_blocks":
 
 
 def features(workload: TokenBudgetWorkload) -> tuple[str, ...]:
-    """Return the names of the limits and options that differ from the defaults, and what is special in the requests."""
+    """Return names for what is not default in ``workload``, such as ``max_num_seqs`` or ``an abort``.
+
+    These are the limits and options that differ from the defaults, and the features of its requests.
+    """
     options = (f.name for f in fields(DEFAULT) if getattr(workload.options, f.name) != getattr(DEFAULT, f.name))
     preempts = ("a preemption",) if any(row.preempted for row in workload.expected()) else ()
     limits = (name for name, built in AS_BUILT.items() if getattr(workload.limits, name) != built)
@@ -21,9 +24,10 @@ def features(workload: TokenBudgetWorkload) -> tuple[str, ...]:
 
 
 def smaller(workload: TokenBudgetWorkload) -> Iterator[TokenBudgetWorkload]:
-    """Yield workloads with one simplification of ``workload`` each, the largest simplification first.
+    """Yield copies of ``workload`` with one simplification each. The largest simplifications come first.
 
-    One request is left out, one limit or option gets its default value, or one number of a request becomes smaller.
+    A simplification leaves out one request, gives one limit or option its default value, or makes one number of a
+    request smaller.
     """
     for requests in with_one_fewer(workload.requests):
         yield replace(workload, requests=requests)

@@ -67,7 +67,8 @@ class TokenBudgetWorkload:
     def as_requests(self) -> tuple[Request, ...]:
         """Convert the requests to the ``Request`` objects of a suite.
 
-        If later prompts repeat the generated tokens of a request, its ``simulated_tokens`` has these tokens.
+        If later prompts repeat the generated tokens of a request, these tokens are the ``simulated_tokens`` of the
+        request.
         """
         return self._requests
 
@@ -78,8 +79,9 @@ class TokenBudgetWorkload:
     def specs(self, vocabulary: Vocabulary | None) -> list[RequestSpec]:
         """Return the requests in the form that drivers take.
 
-        ``vocabulary`` is that of the LLM, None if the engine runs none. Then token ids are arbitrary, and every request
-        has simulated tokens, because a preempted request can find its own generated tokens in the prefix cache.
+        ``vocabulary`` is the vocabulary of the LLM. It is None if the engine runs no LLM. Then token ids are arbitrary,
+        and every request has simulated tokens, because a preempted request can find its own generated tokens in the
+        prefix cache.
         """
         requests = self.as_requests()
         if vocabulary is not None:
@@ -91,13 +93,17 @@ class TokenBudgetWorkload:
         """Return the step table that the scheduler model predicts.
 
         The table depends on which tokens are equal, but not on their ids. ``generated`` are the tokens that an LLM
-        generated, None if none ran. Without an LLM, no two requests generate the same tokens. With an LLM, requests
-        with equal prompts generate equal tokens, so one request can find blocks of generated tokens of another one.
+        generated for the requests, None if no LLM ran. Without an LLM, no two requests generate the same tokens. With
+        an LLM, requests with equal prompts generate equal tokens, so a request can find blocks in the prefix cache that
+        have generated tokens of another request.
         """
         return predict(self.limits, self.options, self._requests_with_tokens(generated))
 
     def explain(self, step: int, generated: Tokens | None = None) -> str:
-        """Return a phrase about what the rules require at step ``step``. ``generated`` is as in ``expected``."""
+        """Return a phrase about what the rules require at step ``step``.
+
+        ``generated`` are the tokens that an LLM generated for the requests, None if no LLM ran.
+        """
         return explain(self.limits, self.options, self._requests_with_tokens(generated), step)
 
     def _requests_with_tokens(self, generated: Tokens | None) -> list[RequestWithTokens]:
@@ -109,7 +115,7 @@ class TokenBudgetWorkload:
 
 
 def _own(spec: RequestSpec) -> tuple[int, ...]:
-    """Return token ids for a request that no other request generates and no prompt contains."""
+    """Return the token ids that a request generates: ids that no other request generates and no prompt contains."""
     first = 2048 + spec.request_id * 1024
     return tuple(range(first, first + spec.max_tokens))
 
@@ -152,7 +158,7 @@ def token_budget_workloads(
 
 
 def _limits(draw: st.DrawFn, requests: Sequence[SharingRequest], extra_blocks: int) -> SchedulingLimits:
-    """Draw limits that are the same as the engine's, or have so few blocks that running requests are preempted.
+    """Draw limits that are the same as the engine's, or have so few blocks that running requests can be preempted.
 
     Each request fits the limits if it runs alone.
     """

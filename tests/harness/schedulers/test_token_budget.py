@@ -170,7 +170,7 @@ DOCTORED: dict[str, tuple[str, dict[str, Any], str]] = {
     "a token before all is computed": (
         "chunk",
         {"outputs": (0, 1)},
-        "requests 0 1 got a token, but all tokens are computed only of 0",
+        "requests 0 1 got a token, but all tokens are computed only of request 0",
     ),
     "no token where all is computed": ("two decode", {"outputs": lambda s: s.outputs[:1]}, "lost"),
     "a hit of half a block": ("hit", {"hits": ((1, 32),)}, "hits"),

@@ -5,12 +5,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import torch
 from torch import Tensor
 
 from engine.entrypoints import async_llm, deltas
 from engine.entrypoints.deltas import DeltaMaker
 from engine.execution import runner
 from engine.model import prompt_scores, sampler
+from engine.model.grammar_masks import constrained
 from engine.model.prompt_scores import PromptLogits
 from engine.request import CompletionOutput, SamplingParams
 from engine.scheduling.plan import Runnable
@@ -171,3 +173,14 @@ def add_biases_to_the_logits_of_prompts(patch: pytest.MonkeyPatch) -> None:
         return logits
 
     change_logits_of_prompts(patch, biased)
+
+
+@output_mutation("prompts-of-requests-with-a-structure", "prompt: logprob of token")
+def mask_the_logits_of_prompts_by_the_grammar(patch: pytest.MonkeyPatch) -> None:
+    store = prompt_scores.store_prompt_logprobs
+
+    def masked(logits: PromptLogits, sequence: SequenceState) -> None:
+        rows = [constrained(row[None], [sequence])[0] for row in logits.values]
+        store(logits._replace(values=torch.stack(rows)), sequence)
+
+    patch.setattr(runner, "store_prompt_logprobs", masked)

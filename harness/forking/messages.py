@@ -13,9 +13,9 @@ class Request:
     that ``ps`` shows as the command of the fork. If ``own_output`` is True, the first two file descriptors become
     stdout and stderr of the fork. The remaining descriptors are passed to the fork together with ``work``.
 
-    ``branch`` is the key of a branch, or None. A branch is a process between the server and several forks. It prepares
-    what these forks share, such as compiled code, and is then forked. If ``without_branch`` is True, the branch with
-    this key has failed: the server ends the branch, and forks itself instead.
+    A branch is a fork of the server that prepares what several forks share, such as compiled code, and that is then
+    forked in place of the server. ``branch`` is the key of the branch to fork, None to fork the server itself. If
+    ``without_branch`` is True, the branch with this key has failed: the server ends the branch, and forks itself.
     """
 
     work: Any
@@ -28,7 +28,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Forked:
-    """The server's first answer: the process id of the fork, which leads a process group of its own."""
+    """The fork server's first answer to a request: the id of the forked process, which leads its own process group."""
 
     pid: int
 

@@ -6,11 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ARG_START, ARG_END = 45, 46
-"""Positions of the fields 48 and 49 of ``/proc/self/stat`` (arg_start, arg_end), counted from field 3 as 0."""
+"""Positions of arg_start and arg_end (fields 48 and 49) in the list of the fields of ``/proc/self/stat`` from 3 on."""
 
 
 def name_process(words: Sequence[str]) -> None:
-    """Set the command line of this process. Words beyond the length of the original command line are cut off."""
+    """Set the command line of this process, as ``ps`` shows it, to ``words``.
+
+    If the words are longer than the original command line, they are cut off at its length. On other systems than Linux,
+    do nothing.
+    """
     if sys.platform != "linux":
         return
     fields = Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()

@@ -14,7 +14,7 @@ from harness.forking.messages import Ended, Forked, Refused, Request
 from harness.forking.wire import receive, send
 
 ANSWER_SECONDS = 600.0
-"""Timeout for the server's first answer, in seconds. A new branch starts an engine before it forks."""
+"""Timeout for the fork server's first answer, in seconds. It is long because a new branch may first start an engine."""
 
 
 class ServerGoneError(Exception):
@@ -26,9 +26,9 @@ class ForkRefusedError(Exception):
 
 
 class ForkedProcess:
-    """A fork of the server at ``address``. The constructor requests the fork.
+    """A process that the fork server at ``address`` has forked for this process. The constructor requests the fork.
 
-    The fork is killed when the connection to the server is closed, for example because this process ends. The
+    The server kills the fork when the connection to this process is closed, for example because this process ends. The
     constructor raises ForkRefusedError if the server refuses to fork, and ServerGoneError if the server has ended or
     does not answer.
     """
@@ -54,7 +54,8 @@ class ForkedProcess:
     def wait(self, timeout: float | None = None) -> int:
         """Wait until the process ends, and return its return code.
 
-        Raises subprocess.TimeoutExpired if the process is still running after ``timeout`` seconds. None is no timeout.
+        Raises subprocess.TimeoutExpired if the process is still running after ``timeout`` seconds. With None, there is
+        no timeout.
         """
         returncode = self._look(timeout)
         if returncode is None:

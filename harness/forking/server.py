@@ -21,12 +21,12 @@ from harness.forking.wire import receive, send
 from harness.utils.subprocesses import end_with_parent
 
 Handed = tuple[Request, list[int], socket.socket]
-"""A request for a fork: the message, its file descriptors, and the connection to the client."""
+"""A client's request for a fork: (the request, the file descriptors sent with it, the connection to the client)."""
 
 
 @dataclass(frozen=True)
 class _Child:
-    """A child process of the server: a fork for a client, or a branch, whose ``client`` is None."""
+    """A child process of the fork server: a fork for a client or, if ``client`` is None, a branch."""
 
     pid: int
     pidfd: int
@@ -59,9 +59,10 @@ class ForkServer:
         self._serving = True
 
     def serve(self) -> tuple[Any, list[int]] | None:
-        """Serve requests. In each fork, return the ``work`` and the file descriptors of the fork.
+        """Serve requests for forks. The call returns in other processes than the one that made it.
 
-        In a branch, return None when the server closes the connection to the branch. In the server, never return.
+        In each fork for a client, it returns (``work`` of the request, file descriptors for the work). In a branch, it
+        returns None when the server closes the connection to the branch. In the server itself, it never returns.
         """
         while self._serving:
             while self._waiting:
@@ -92,7 +93,10 @@ class ForkServer:
         return [(request, fds, client)]
 
     def _handed(self) -> list[Handed]:
-        """Return the request that the server has passed on to this branch."""
+        """Receive a request that the server has passed on to this branch, and return it in a list.
+
+        If the server has closed the connection, stop serving and return [].
+        """
         try:
             request, fds = receive(self._source)
         except (EOFError, OSError):
@@ -101,7 +105,10 @@ class ForkServer:
         return [(request, fds[1:], socket.socket(fileno=fds[0]))]
 
     def _answer(self, request: Request, fds: list[int], client: socket.socket) -> tuple[Any, list[int]] | None:
-        """Fork for a request. Return its ``work`` and file descriptors in the fork, and None in this process."""
+        """Fork this process for a request, or pass the request to a branch.
+
+        In the fork, return (``work`` of the request, file descriptors for the work). In this process, return None.
+        """
         if request.without_branch:
             self._lose(request.branch)
         elif request.branch is not None and self._hand_over(request, fds, client):
@@ -128,9 +135,10 @@ class ForkServer:
         return None
 
     def _hand_over(self, request: Request, fds: list[int], client: socket.socket) -> bool:
-        """Pass a request to its branch, which is created if necessary. Return whether the branch will answer it.
+        """Pass a request to the branch that it names, which is created if necessary.
 
-        A new branch is a fork of this process, so this function also returns in the branch, and the result is True.
+        Return True if the branch will answer the request, and False if this process must answer it. A new branch is a
+        fork of this process, so this function also returns in the branch, where it returns True.
         """
         key = request.branch
         if self._in_branch or key in self._lost or count_threads() > 1:
@@ -163,7 +171,7 @@ class ForkServer:
         self._children.append(_Child(pid, os.pidfd_open(pid), branch=key))
 
     def _lose(self, key: Hashable) -> None:
-        """Kill the branch with this key, and never create another one with it."""
+        """Kill the branch with this key, and record the key, so that no branch is created with it again."""
         self._lost.add(key)
         if (connection := self._branches.pop(key, None)) is not None:
             connection.close()
@@ -183,7 +191,7 @@ class ForkServer:
         child.client.close()
 
     def _forget_clients(self) -> None:
-        """Close all inherited connections and descriptors that belong to the server. Called in a fork."""
+        """Close the connections and file descriptors of the server that this process, a new fork, has inherited."""
         self._source.close()
         for child in self._children:
             os.close(child.pidfd)
@@ -197,9 +205,10 @@ class ForkServer:
 
 
 def _become(server: int, request: Request, fds: list[int]) -> list[int]:
-    """Set the environment, the command line and the output of this process, which is a new fork, as requested.
+    """Set the environment, the command line and the output of this process, a new fork, as ``request`` says.
 
-    Return the file descriptors that belong to the work of the fork.
+    Return the file descriptors for the work of the fork: ``fds`` without those that became stdout and stderr.
+    ``server`` is the id of the server's process. The fork ends when the server ends.
     """
     with contextlib.suppress(OSError):
         os.setpgid(0, 0)
@@ -216,10 +225,7 @@ def _become(server: int, request: Request, fds: list[int]) -> list[int]:
 
 
 def _kill(child: _Child) -> None:
-    """Kill a child process. If it is a fork for a client, kill its process group.
-
-    The next call of ``_look`` finds that the child has ended.
-    """
+    """Kill a child process, and do not wait for its end. If it is a fork for a client, kill its whole process group."""
     with contextlib.suppress(ProcessLookupError):
         if child.client is None:
             os.kill(child.pid, signal.SIGKILL)

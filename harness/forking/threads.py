@@ -11,8 +11,9 @@ def count_threads() -> int:
 
 
 def refusal(threads: int) -> str:
-    """Return a sentence that says why a process with this many threads is not forked.
+    """Return a sentence that says why a process with this number of threads is not forked.
 
-    In a fork the other threads do not exist. Locks that they held stay locked, and OpenMP would wait for them forever.
+    A fork has only the thread that forked it. Locks held by the other threads would stay locked in the fork, and OpenMP
+    would wait for the other threads forever.
     """
     return f"a process with {threads} threads can't be forked: an import or a test started a thread"

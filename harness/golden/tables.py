@@ -51,7 +51,7 @@ REFERENCES = "references"
 
 
 def _home(suite_path: Path) -> tuple[Path, Path]:
-    """Return the folder ``expectations`` of a suite, and the path of the suite's golden tables in that folder."""
+    """Return (folder ``expectations`` of a suite, folder of the suite's golden tables relative to that folder)."""
     path = resolved(suite_path)
     for parent in path.parents:
         if parent.name == "suites":
@@ -107,9 +107,10 @@ def reference_path(suite_path: Path, case_id: str, model_label: str) -> Path:
 
 
 def read_golden(path: Path, bless_command: str, of: tuple[str, str] | None = None) -> tuple[StepRow, ...]:
-    """Return the rows that are in a golden file. It leaves out plain decodes (see ``StepRow``).
+    """Return the rows that are in a golden file.
 
-    ``of`` is (name of the suite, id of the case) that the file must have; with None, they are not checked. Raises
+    The file leaves out plain decodes, that is, decode steps in which no request joins, ends or takes a block. ``of`` is
+    (name of the suite, id of the case) that the file must name; with None, the names are not checked. Raises
     GoldenError if the file is missing, invalid or of another case. The message ends with ``bless_command``, the command
     that writes the file again.
     """
@@ -137,7 +138,7 @@ def _read(path: Path, bless_command: str) -> Golden:
 
 
 def _first_problem(path: Path, source: Source, error: ValidationError) -> str:
-    """Return a message about the first mistake in a golden file, with file, line, column and key."""
+    """Return an error message about the first mistake in a golden file. It has the file, line, column and key."""
     detail = error.errors(include_url=False)[0]
     where = source.resolve(detail["loc"])
     match detail["type"]:
@@ -158,9 +159,10 @@ def _first_problem(path: Path, source: Source, error: ValidationError) -> str:
 
 
 def readable_rows(path: Path) -> list[StepRow] | None:
-    """Return the rows of a golden file, and the plain decodes that the file leaves out (see ``StepRow``).
+    """Return a row for every step of a golden file, None if the file is missing or invalid.
 
-    Return None if the file is missing or invalid.
+    The rows of plain decodes (decode steps in which no request joins, ends or takes a block), which the file leaves
+    out, are computed from the rows before them.
     """
     golden = _readable(path)
     return None if golden is None else lengthen(golden.steps)
@@ -174,8 +176,9 @@ def _readable(path: Path) -> Golden | None:
 
 
 def write_golden(path: Path, suite: str, case: str, blessed_from: str, rows: Sequence[StepRow]) -> bool:
-    """Write a golden file, without the plain decodes in ``rows`` (see ``StepRow``), and return True.
+    """Write a golden file and return True.
 
+    Plain decodes in ``rows`` (decode steps in which no request joins, ends or takes a block) are left out of the file.
     If the file already has the same suite, case and rows, leave it unchanged and return False, even if its
     ``blessed_from`` names another engine. Raises GoldenError if the file can't be written.
     """
@@ -191,7 +194,10 @@ def write_golden(path: Path, suite: str, case: str, blessed_from: str, rows: Seq
 
 
 def golden_text(suite: str, case: str, blessed_from: str, rows: Sequence[StepRow]) -> str:
-    """Return the text of a golden file, with one line for each row, without plain decodes (see ``StepRow``)."""
+    """Return the text of a golden file, with one line for each row.
+
+    Rows of plain decodes (decode steps in which no request joins, ends or takes a block) are left out.
+    """
     columns = columns_of(rows)
     cells = [list(columns)] + [[_cell(value) for value in cells_of(row, columns)] for row in shorten(rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
@@ -204,7 +210,7 @@ def golden_text(suite: str, case: str, blessed_from: str, rows: Sequence[StepRow
 
 
 def _text(value: str) -> str:
-    """Return a string as a YAML scalar. It has quotes if YAML would otherwise read it as another type."""
+    """Return a string as a YAML scalar, in quotes if YAML would otherwise not read it as the same string."""
     plain = re.fullmatch(r"[A-Za-z][A-Za-z0-9 ()_.,/+-]*", value) and not value.endswith(" ")
     return value if plain and value.lower() not in _NO_TEXTS else json.dumps(value, ensure_ascii=False)
 

@@ -17,7 +17,7 @@ from harness.types import Structure
 
 MAX_ROWS = 16
 MAX_CELLS = 16_384
-"""Maximum number of prompt tokens in one batch, including padding, so that attention fits into a small memory."""
+"""Maximum number of prompt tokens in one batch, including padding. It limits the memory that attention needs."""
 
 Progress = Callable[[int], None]
 """Type of a function that is called with the number of continuations that were computed since its last call."""
@@ -26,9 +26,9 @@ Progress = Callable[[int], None]
 def continuations(
     checkpoint: Checkpoint, wanted: Sequence[Wanted], progress: Progress | None = None
 ) -> list[Reference]:
-    """Return the continuation of each prompt, in the order of ``wanted``.
+    """Return the greedy continuation of the prompt of each entry of ``wanted``, in the same order.
 
-    The continuation is greedy. For an entry of ``wanted`` with tokens ``given``, these tokens are the continuation.
+    If an entry has tokens in ``given``, these are the continuation, and only their logprobs are computed.
     """
     found = {i: scored(checkpoint, w.prompt_token_ids, w.given, w.top) for i, w in enumerate(wanted) if w.given}
     if progress and found:
@@ -48,10 +48,10 @@ def scored(
     top: int,
     structure: Structure | None = None,
 ) -> Reference:
-    """Run the model on a prompt with given continuation ``token_ids``. Return the logprob of each of these tokens.
+    """Run the model on a prompt followed by ``token_ids``, and return these tokens with their logprobs.
 
-    The result also has the ``top`` most likely tokens at each position. ``structure`` is the constraint that the tokens
-    must satisfy. Raises StructureError if they don't.
+    The result also has the ``top`` most likely tokens at each position. ``structure`` is the constraint that
+    ``token_ids`` must satisfy, None if there is none. Raises StructureError if they don't satisfy it.
     """
     import torch
 
@@ -63,9 +63,9 @@ def scored(
 
 
 def raw_logits(checkpoint: Checkpoint, prompt: tuple[int, ...], rows: Sequence[tuple[int, ...]]) -> Any:
-    """Run the model on a prompt with several given continuations (``rows``), which have the same length.
+    """Run the model on a prompt with each of several continuations of the same length (``rows``).
 
-    Return the logits from which each token of each continuation is chosen, float32 ``[rows, tokens, vocabulary]``.
+    Return, for each token of each continuation, the logits of its position, float32 ``[rows, tokens, vocabulary]``.
     """
     import torch
 
@@ -78,9 +78,10 @@ def raw_logits(checkpoint: Checkpoint, prompt: tuple[int, ...], rows: Sequence[t
 
 
 def _batches(wanted: Sequence[Wanted]) -> Iterator[list[int]]:
-    """Divide ``wanted`` into batches of prompts with similar lengths, and yield the positions of each batch.
+    """Divide the entries of ``wanted`` without ``given`` tokens into batches. Yield the positions in each batch.
 
-    Similar lengths reduce the padding and the number of tokens that are computed but not needed.
+    The entries of a batch have similar prompt lengths and ``max_tokens``, so that there is little padding, and few
+    tokens are computed that are not needed.
     """
     free = [i for i, each in enumerate(wanted) if not each.given]
     order = sorted(free, key=lambda i: (wanted[i].max_tokens, len(wanted[i].prompt_token_ids)))
@@ -140,9 +141,10 @@ def _greedy(checkpoint: Checkpoint, wanted: Sequence[Wanted]) -> list[Reference]
 
 
 def _tokens(logprobs: Any, token_ids: list[int], top: int) -> Iterator[ReferenceToken]:
-    """Yield the token of ``token_ids`` at each position, with its logprob and the ``top`` most likely tokens.
+    """Yield each token of ``token_ids`` with its logprob and the ``top`` most likely tokens at its position.
 
-    ``logprobs`` are ``[positions, vocabulary]``. Tokens that a constraint excludes are never among the most likely.
+    ``logprobs`` are ``[positions, vocabulary]``. They are -inf for tokens that a constraint excludes. Such tokens are
+    left out of the most likely tokens.
     """
     best = logprobs.topk(min(top, logprobs.shape[1]))
     ids, values = best.indices.tolist(), best.values.tolist()
@@ -152,8 +154,8 @@ def _tokens(logprobs: Any, token_ids: list[int], top: int) -> Iterator[Reference
 
 
 def _as_wanted(tokens: Sequence[ReferenceToken], wanted: Wanted) -> Reference:
-    """Return the first ``max_tokens`` tokens with ``top`` top tokens each.
+    """Return the first tokens of ``tokens`` as a reference, with as many tokens and top tokens as ``wanted`` asks for.
 
-    ``tokens`` may have more of both, because another prompt of the batch needs more.
+    ``tokens`` may have more tokens and top tokens, because another prompt of the same batch needs more.
     """
     return Reference(tuple(token._replace(top=token.top[: wanted.top]) for token in tokens[: wanted.max_tokens]))

@@ -30,7 +30,10 @@ class ReferenceFileError(ValueError):
 
 
 class _Sequence(Model):
-    """The continuation of one prompt in a file. ``tokens`` has one list for each token, in the form of ``_flat``."""
+    """The continuation of one prompt in a file. ``tokens`` has a list of numbers for each token.
+
+    The list has the token's id and logprob, then the ids and logprobs of the top tokens at its position.
+    """
 
     key: str
     prompt_tokens: int
@@ -49,7 +52,11 @@ class _File(Model):
 
 @dataclass(frozen=True)
 class ReferenceFile:
-    """The content of a file. ``model_digest`` identifies the model. ``by_key`` has the references by ``Wanted.key``."""
+    """The content of a file of reference outputs.
+
+    ``model_digest`` identifies the model. ``by_key`` has the references by ``Wanted.key``, which identifies the prompt
+    and everything else that affects the tokens.
+    """
 
     model_digest: str
     by_key: Mapping[str, Reference]
@@ -93,8 +100,9 @@ def write_references(
 ) -> None:
     """Write a file of reference outputs. Raises OSError if that is not possible.
 
-    ``texts`` are the decoded continuations, for human readers. The new file replaces an old one in a single operation,
-    so that other processes never read an incomplete file.
+    ``found`` has the references to write, each with the Wanted for which it was computed. ``texts`` are the decoded
+    continuations, for human readers. An existing file is replaced in a single operation, so that other processes never
+    read an incomplete file.
     """
     sequences = [_as_data(wanted, reference, text) for (wanted, reference), text in zip(found, texts, strict=True)]
     head = {
@@ -122,9 +130,10 @@ def _as_data(wanted: Wanted, reference: Reference, text: str) -> dict[str, Any]:
 
 
 def _flat(token: ReferenceToken) -> list[int | float]:
-    """Return a token as a list: its id and logprob, then the ids and logprobs of the top tokens.
+    """Return a token as a list of numbers: its id and logprob, then the ids and logprobs of the top tokens.
 
-    If the token itself is the first of the top tokens, it is not listed again.
+    If the token is itself the first of the top tokens, only the other top tokens follow. Otherwise a 0 comes before the
+    top tokens, so that the length of the list is odd.
     """
     rest = token.top[1:] if token.top[0][0] == token.token_id else token.top
     flat: list[int | float] = [token.token_id, _rounded(token.logprob)]

@@ -12,10 +12,10 @@ from harness.references.values import NO_PROCESSORS, Wanted
 
 
 def processed(logits: Any, wanted: Sequence[Wanted], generated: Sequence[Sequence[int]]) -> Any:
-    """Return the logits after the logits processors of each row's request.
+    """Return the logits as they are after the logits processors of each row's request were applied.
 
-    ``logits`` are float32 ``[rows, vocabulary]`` and are not modified. ``generated`` has the tokens generated so far in
-    each row.
+    ``logits`` are float32 ``[rows, vocabulary]`` and are not modified. ``wanted`` and ``generated`` have an entry for
+    each row: its request, and the tokens generated for it so far.
     """
     changed = logits
     for row, (each, tokens) in enumerate(zip(wanted, generated, strict=True)):

@@ -12,8 +12,8 @@ UNFINISHED_CHARACTER = "\N{REPLACEMENT CHARACTER}"
 def wanted_for(request: RequestSpec, vocabulary: Vocabulary) -> Wanted:
     """Return what to compute as the reference of a request: a greedy continuation of ``max_tokens`` tokens.
 
-    The prompt is truncated to ``truncate_prompt_tokens``. The continuation does not end at stop conditions; the
-    function ``ended`` removes the tokens after the first stop condition.
+    The prompt is truncated to ``truncate_prompt_tokens``. The continuation is computed as if the request had no stop
+    conditions. Later, ``ended`` removes the tokens after the first stop condition.
     """
     request = request.truncated()
     return Wanted(
@@ -30,7 +30,8 @@ def wanted_for(request: RequestSpec, vocabulary: Vocabulary) -> Wanted:
 def prompt_wanted_for(request: RequestSpec) -> Wanted | None:
     """Return what to compute as the reference for the logprobs of a request's prompt.
 
-    Return None if the request asks for no logprobs of its prompt, or if the prompt is a single token, which has none.
+    Return None if the request asks for no logprobs of its prompt, or if the prompt is a single token: the first token
+    of a prompt has no logprob.
     """
     prompt = request.truncated().prompt_token_ids
     if request.prompt_logprobs is None or len(prompt) == 1:
@@ -57,11 +58,11 @@ def _processors(request: RequestSpec, vocabulary: Vocabulary) -> Processors:
 
 
 def _tokens_of_bad_words(words: Sequence[str], vocabulary: Vocabulary) -> Iterator[tuple[int, ...]]:
-    """Yield the token sequences that ``bad_words`` forbids.
+    """Yield the token sequences that the ``bad_words`` of a request forbid.
 
-    This is vLLM's rule (``SamplingParams.update_from_tokenizer``). For each word, the tokens of the word without a
-    leading space are forbidden as a sequence. The tokens of the word with a leading space are forbidden too, if this
-    sequence has the same length and another first token.
+    This is vLLM's rule (``SamplingParams.update_from_tokenizer``). For each word, the sequence of its tokens without a
+    leading space is forbidden. The sequence of its tokens with a leading space is forbidden as well, if it has the same
+    length as the first sequence and another first token.
     """
     for word in words:
         first = vocabulary.encode_plain(word.lstrip())
@@ -78,9 +79,9 @@ def ended(reference: Reference, request: RequestSpec, vocabulary: Vocabulary) ->
 
 
 def ended_text(reference: Reference, request: RequestSpec, vocabulary: Vocabulary) -> str:
-    """Return the text of the reference that a client should get.
+    """Return the reference's text up to the stop condition that ends the request, as a client must receive it.
 
-    The text ends before the stop token or the stop string or, with ``include_stop_str_in_output``, after it.
+    The text ends before the stop token or stop string, or after it if ``include_stop_str_in_output`` is set.
     """
     ids, shown = ended(reference, request, vocabulary).token_ids, _shown(request, vocabulary)
     if len(ids) < request.min_tokens:
@@ -95,10 +96,10 @@ def ended_text(reference: Reference, request: RequestSpec, vocabulary: Vocabular
 
 
 def forks(reference: Reference, margin: float, vocabulary: Vocabulary) -> tuple[str, ...]:
-    """Return the beginnings of texts that an engine with a lower precision may generate instead of the reference's.
+    """Return the beginnings of other texts that an engine with a lower precision may generate.
 
-    Each is the reference's text up to some token, followed by another token whose logprob is at most ``margin`` below
-    that of the best token.
+    For each position, these are the reference's text up to this position, followed by another token whose logprob is at
+    most ``margin`` below that of the best token.
     """
     ids, found = reference.token_ids, []
     for place, token in enumerate(reference.tokens):
@@ -110,7 +111,10 @@ def forks(reference: Reference, margin: float, vocabulary: Vocabulary) -> tuple[
 
 
 def end_of(token_ids: Sequence[int], request: RequestSpec, vocabulary: Vocabulary) -> int | None:
-    """Return after how many of these tokens a stop condition ends the request, None if no stop condition does."""
+    """Return the number of tokens up to the one at which a stop condition ends the request, including that token.
+
+    Return None if no stop condition ends it.
+    """
     ending = _ending(request, vocabulary)
     if not ending and not request.stop:
         return None
@@ -123,9 +127,9 @@ def end_of(token_ids: Sequence[int], request: RequestSpec, vocabulary: Vocabular
 
 
 def _stops_at(request: RequestSpec, count: int) -> tuple[str, ...]:
-    """Return the stop strings that end the request if its token number ``count`` (from 1) completes them.
+    """Return the stop strings that can end the request after ``count`` generated tokens.
 
-    These are all stop strings if ``count`` is above ``min_tokens``, else none.
+    These are all stop strings if ``count`` is above ``min_tokens``, otherwise none.
     """
     return request.stop if count > request.min_tokens else ()
 
@@ -140,6 +144,9 @@ def _shown(request: RequestSpec, vocabulary: Vocabulary) -> Callable[[tuple[int,
 
 
 def _completed_at(stop: str, ids: tuple[int, ...], shown: Callable[[tuple[int, ...]], str]) -> int:
-    """Return the position in the text at which the stop string begins, if the last token completes it, else -1."""
+    """Return the position in the text of ``ids`` at which the stop string ``stop`` begins.
+
+    Return -1 unless the last token completes the stop string. ``shown`` converts token ids to text.
+    """
     before, after = shown(ids[:-1]).rstrip(UNFINISHED_CHARACTER), shown(ids)
     return after.find(stop, max(0, len(before) - len(stop) + 1))

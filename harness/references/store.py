@@ -23,8 +23,8 @@ Decode = Callable[[tuple[int, ...]], str]
 class Oracle:
     """Provides reference outputs.
 
-    If ``may_compute`` is False, as in CI, reference outputs are only read from the files next to the suites. A missing
-    one is an error.
+    If ``may_compute`` is False, as in CI, reference outputs are only read from the files next to the suites. It is then
+    an error if a reference output is missing.
     """
 
     may_compute: bool = True
@@ -33,9 +33,9 @@ class Oracle:
     def references(self, checkpoint: Checkpoint, wanted: Sequence[Wanted], file: Path | None = None) -> list[Reference]:
         """Return the reference for each entry of ``wanted``.
 
-        ``file`` is the path of the file with the case's reference outputs, and need not exist. References that are not
-        in the file are computed if ``may_compute`` is True. If it is False, raises ReferenceMissingError for missing
-        references, and ReferenceFileError if the file is damaged.
+        ``file`` is the path of the file with the case's reference outputs, which need not exist. If ``may_compute`` is
+        True, references that are not in the file are computed. If ``may_compute`` is False, this raises
+        ReferenceMissingError for missing references, and ReferenceFileError if the file is damaged.
         """
         found = self.on_file(checkpoint, wanted, file)
         missing = [i for i, reference in enumerate(found) if reference is None]
@@ -97,8 +97,9 @@ class Oracle:
     ) -> Reference:
         """Run the reference model on tokens that an engine generated, and return their logprobs.
 
-        ``structure`` is the constraint that the tokens must satisfy. Raises ReferenceMissingError if ``may_compute`` is
-        False, because files of references have the reference's own tokens only.
+        ``structure`` is the constraint that the tokens must satisfy, None if there is none. Raises
+        ReferenceMissingError if ``may_compute`` is False: files of references have only logprobs of the reference's own
+        tokens, so the model would have to run.
         """
         if not self.may_compute:
             what = "the engine's tokens differ from the reference's, so Hugging Face must compute their logprobs"
@@ -124,7 +125,7 @@ class Oracle:
 
 
 def made_with() -> str:
-    """Return the versions of the packages that compute references, as text for the files with reference outputs."""
+    """Return a text for files of reference outputs that says with which packages and precision they were computed."""
     return f"transformers {version('transformers')}, torch {version('torch')}, float32 on CPU, greedy"
 
 

@@ -20,10 +20,11 @@ class StructureError(ReferenceMissingError):
 def constrained(
     checkpoint: Checkpoint, logits: Any, wanted: Sequence[Wanted], generated: Sequence[Sequence[int]]
 ) -> Any:
-    """Return ``logits`` with the value -inf for tokens that the constraint of their row does not allow.
+    """Return ``logits`` with -inf for each token that the constraint of its row does not allow next.
 
-    ``logits`` are float32, ``[rows, vocabulary]``. ``generated`` has the tokens generated so far in each row. Raises
-    StructureError if ``llguidance`` is missing, can't compile a constraint, or rejects the generated tokens.
+    ``logits`` are float32, ``[rows, vocabulary]``. ``wanted`` has the request of each row with its constraint, and
+    ``generated`` the tokens generated so far in each row. Raises StructureError if ``llguidance`` is missing, can't
+    compile a constraint, or rejects the generated tokens.
     """
     rows = [row for row, each in enumerate(wanted) if each.structure is not None]
     if not rows:
@@ -37,7 +38,8 @@ def constrained(
 def masked(checkpoint: Checkpoint, row: Any, structure: Structure | None, generated: list[int]) -> Any:
     """Return one row of logits (``[vocabulary]``) with -inf for tokens that ``structure`` does not allow next.
 
-    ``generated`` are the tokens that were generated before. Raises StructureError as ``constrained`` does.
+    If ``structure`` is None, return ``row`` unchanged. ``generated`` are the tokens of the answer so far. Raises
+    StructureError if ``llguidance`` is missing, can't compile the constraint, or rejects the generated tokens.
     """
     import torch
 

@@ -14,9 +14,9 @@ TOP = 5
 
 
 class ReferenceMissingError(LookupError):
-    """Reference outputs are not in any file, and must not be computed.
+    """Reference outputs are missing in the file, and must not be computed.
 
-    ``numbers`` are the positions of the requests without a reference output.
+    ``numbers`` are the positions in the case of the requests without a reference output.
     """
 
     def __init__(self, message: str, numbers: Sequence[int] = ()) -> None:
@@ -48,8 +48,8 @@ class Wanted:
     """What to compute for a prompt: a greedy continuation of exactly ``max_tokens`` tokens, which EOS does not end.
 
     The token ids in ``forbidden`` are not chosen at the first ``forbidden_until`` positions. ``top`` is the number of
-    most likely tokens to store at each position; if a constraint allows fewer tokens there, fewer are stored.
-    ``structure`` is the constraint that the tokens up to EOS must satisfy. If there are tokens in ``given``, they are
+    most likely tokens to store at each position; if a constraint allows fewer tokens at a position, fewer are stored.
+    ``structure`` is the constraint that the tokens up to EOS must satisfy. If ``given`` is not empty, its tokens are
     the continuation, and only their logprobs are computed.
     """
 
@@ -64,9 +64,9 @@ class Wanted:
 
     @property
     def key(self) -> str:
-        """Return the SHA-256, as hex, of everything that affects which tokens are chosen.
+        """Return the SHA-256, as hex, of all fields that affect which tokens are chosen.
 
-        Files of references have this key for each reference.
+        Each reference in a file has this key.
         """
         forbidden = self.forbidden if self.forbidden_until else ()
         parts: list[object] = [list(self.prompt_token_ids), list(forbidden), self.forbidden_until if forbidden else 0]
@@ -81,10 +81,11 @@ class Wanted:
 
 
 def widened(wanted: Sequence[Wanted]) -> tuple[Wanted, ...]:
-    """Return the entries with ``max_tokens`` and ``top`` raised to the largest values among entries with the same key.
+    """Return ``wanted`` with ``max_tokens`` and ``top`` raised so that entries with equal keys are equal.
 
     Entries have the same ``Wanted.key`` if they are the same except for ``max_tokens`` and, without a constraint,
-    ``top``. One reference is enough for all of them, because the shorter continuations are beginnings of the longest.
+    ``top``. Their values are raised to the largest among these entries. Then one reference is enough for all of them,
+    because a shorter continuation is the beginning of the longest.
     """
     longest: dict[str, int] = {}
     widest: dict[str, int] = {}
@@ -97,11 +98,11 @@ def widened(wanted: Sequence[Wanted]) -> tuple[Wanted, ...]:
 
 
 class ReferenceToken(NamedTuple):
-    """A token of a reference.
+    """A token of a reference output.
 
     ``logprob`` (natural logarithm) is computed from the logits before penalties and other logits processors, but after
-    the constraint of structured outputs. ``top`` has the most likely tokens at the same position, as (token id,
-    logprob), best first.
+    the constraint of structured outputs was applied. ``top`` has the most likely tokens at the same position, as (token
+    id, logprob), most likely first.
     """
 
     token_id: int
@@ -110,7 +111,10 @@ class ReferenceToken(NamedTuple):
 
     @property
     def margin(self) -> float:
-        """Return the logprob of the best token minus that of the second-best, infinity if only one was possible."""
+        """Return the logprob of the most likely token at this position minus that of the second most likely token.
+
+        The result is infinite if a constraint allows only one token.
+        """
         return self.top[0][1] - self.top[1][1] if len(self.top) > 1 else math.inf
 
     @property
@@ -134,13 +138,13 @@ class Reference:
         return tuple(token.token_id for token in self.tokens)
 
     def upto(self, count: int) -> "Reference":
-        """Return a reference with the first ``count`` tokens, this reference if it has no more than that."""
+        """Return a reference with only the first ``count`` tokens. If there are no more tokens, return ``self``."""
         return self if count >= len(self.tokens) else Reference(self.tokens[:count])
 
     def answers(self, wanted: Wanted) -> bool:
         """Return whether the reference has at least as many tokens and top tokens as ``wanted`` needs.
 
-        The reference must have been computed for an entry with the same ``Wanted.key``.
+        ``wanted`` must have the same key as the entry for which the reference was computed.
         """
         enough = (len(token.top) >= wanted.top for token in self.tokens[:1])
         return len(self.tokens) >= wanted.max_tokens and (wanted.structure is not None or all(enough))

@@ -8,9 +8,10 @@ from harness.latency.requests import RequestLatency
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric of latency: its name in files, its title, and a function that returns its values for one request.
+    """A metric of latency: its name in files, its title in reports, and a function that computes it for a request.
 
-    A request can have any number of values: inter-token latency has one for each token after the first.
+    The function ``values`` returns a sequence, because a metric can have any number of values for a request. For
+    example, inter-token latency has a value for each token after the first.
     """
 
     name: str
@@ -18,7 +19,7 @@ class Metric:
     values: Callable[[RequestLatency], Sequence[float]]
 
     def of_all(self, requests: Iterable[RequestLatency]) -> list[float]:
-        """Return the values of this metric for all requests."""
+        """Return the values of this metric for all ``requests`` in one list."""
         return [value for request in requests for value in self.values(request)]
 
 
@@ -53,7 +54,7 @@ class Distribution:
 def distribution(values: Iterable[float]) -> Distribution | None:
     """Return the distribution of the values, None if there are no values.
 
-    Each quantile is one of the values; quantiles are not interpolated.
+    Quantiles are not interpolated: each quantile is one of the values.
     """
     ordered = sorted(values)
     if not ordered:
@@ -63,9 +64,9 @@ def distribution(values: Iterable[float]) -> Distribution | None:
 
 
 def distributions(requests: Sequence[RequestLatency]) -> Mapping[str, Distribution]:
-    """Return the distribution of each metric over all requests, by the metric's name.
+    """Return, by the name of each metric, the distribution of its values over all requests.
 
-    Metrics without a value are left out.
+    Metrics that have no value for any request are left out.
     """
     found = {metric.name: distribution(metric.of_all(requests)) for metric in METRICS}
     return {name: values for name, values in found.items() if values is not None}

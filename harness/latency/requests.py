@@ -20,11 +20,11 @@ class RequestLatency:
 
     ``queue``: from joining the queue to the start of the first step that computes tokens of the request.
     ``first_token``: from joining the queue to the end of the step with the first token.
-    ``between``: the time from each token to the next. ``between_decodes``: the same, but only where both tokens come
-    from consecutive decode steps, so that no prefill of another request lies between them.
-    ``prefills``: the total time of the steps between the first and the last token that computed prefills of other
-    requests and gave this request no token. ``suspended``: the total time, after the first token, in which the request
-    was paused, or was preempted and had not got its next token yet.
+    ``between``: the time from each token to the next. ``between_decodes``: the time from a token to the next, only for
+    pairs of tokens generated in consecutive decode steps, so that no prefill of another request lies between them.
+    ``prefills``: the total time of the steps between the request's first and last token in which prefills of other
+    requests were computed and this request got no token. ``suspended``: the total time, after the request's first
+    token, in which it was paused, or was preempted and had not got its next token yet.
     """
 
     request: int
@@ -39,7 +39,8 @@ class RequestLatency:
 def clock(rows: Sequence[StepRow], step_seconds: Sequence[float] = ()) -> list[float]:
     """Return the time at which each step ends, one value for each row.
 
-    With ``step_seconds``, the duration of each step, times are in seconds. Without it, they are the step numbers.
+    ``step_seconds`` has the duration of each step. The times are then in seconds since step 0. If it is empty, the
+    times are the numbers of the steps.
     """
     return list(accumulate(step_seconds)) if step_seconds else [float(row.step) for row in rows]
 
@@ -47,10 +48,11 @@ def clock(rows: Sequence[StepRow], step_seconds: Sequence[float] = ()) -> list[f
 def request_latencies(
     rows: Sequence[StepRow], sizes: Sequence[Size], step_seconds: Sequence[float] = ()
 ) -> list[RequestLatency]:
-    """Return the latency of each request that got a token. ``rows`` has a row for every step from 0, with its kind.
+    """Return the latency of each request that got a token.
 
-    ``step_seconds`` has the duration of each step in seconds, 0 for step 0; without it, times are in steps. Raises
-    ValueError if ``step_seconds`` and ``rows`` differ in length.
+    ``rows`` must have a row for every step from step 0 on, with its ``kind``. ``step_seconds`` has the duration of each
+    step in seconds, 0 for step 0. If it is empty, latencies are in steps. Raises ValueError if ``step_seconds`` is not
+    empty and differs in length from ``rows``.
     """
     if step_seconds and len(step_seconds) != len(rows):
         raise ValueError(f"step_seconds has {len(step_seconds)} durations, but there are {len(rows)} steps")

@@ -12,12 +12,18 @@ from harness.types import StepRow
 
 
 def plain_decode(row: StepRow, steps: int = 1) -> StepRow:
-    """Return the row of the last of ``steps`` plain decodes that follow the row ``row``."""
+    """Return the row after ``steps`` plain decodes that follow ``row``.
+
+    In a plain decode, the same requests run as before, each gets one token, and none joins, ends or takes a block.
+    """
     return format_of_row(row).plain_decode(row, steps)
 
 
 def lengthen(rows: Sequence[StepRow]) -> list[StepRow]:
-    """Return the step table ``rows`` with omitted plain decodes inserted, so that it has a row for every step."""
+    """Return the step table ``rows`` with a row for every step, by inserting the rows of omitted plain decodes.
+
+    A plain decode is a decode step in which no request joins, ends or takes a block.
+    """
     full: list[StepRow] = []
     for row in rows:
         while full and full[-1].step + 1 < row.step:
@@ -27,9 +33,10 @@ def lengthen(rows: Sequence[StepRow]) -> list[StepRow]:
 
 
 def shorten(rows: Iterable[StepRow]) -> list[StepRow]:
-    """Return the step table ``rows`` without plain decodes. The last row is kept, to show where the table ends.
+    """Return the step table ``rows`` without plain decodes.
 
-    Some plain decodes may already be omitted in ``rows``.
+    A plain decode is a decode step in which no request joins, ends or takes a block. The last row is always kept, to
+    show where the table ends. ``rows`` may already omit some plain decodes.
     """
     kept: list[StepRow] = []
     row = None
@@ -44,7 +51,8 @@ def shorten(rows: Iterable[StepRow]) -> list[StepRow]:
 def _goes_on(row: StepRow, later: StepRow) -> bool:
     """Return whether all steps after ``row`` up to ``later`` are plain decodes.
 
-    A step of the token-budget scheduler that schedules no request is not a plain decode.
+    A plain decode is a decode step in which no request joins, ends or takes a block. A step of the token-budget
+    scheduler that schedules no request is not a plain decode.
     """
     return later.scheduled != () and plain_decode(row, later.step - row.step) == later
 
@@ -64,7 +72,7 @@ def as_row(step: StepRow) -> StepRow:
 
 
 def columns_of(rows: Iterable[StepRow]) -> tuple[str, ...]:
-    """Return the names of the columns that all rows have. The rows may be of different schedulers."""
+    """Return the names of the columns that every row has. Rows of different schedulers have different columns."""
     formats = {known.name: known for known in map(format_of_row, rows)}
     first, *others = formats.values()
     return tuple(column for column in first.columns if all(column in other.columns for other in others))
@@ -76,9 +84,9 @@ def cells_of(row: StepRow, columns: Iterable[str]) -> list[Any]:
 
 
 def as_expected(data: Mapping[str, Any]) -> bool:
-    """Return whether the observed steps equal the expected ones.
+    """Return whether a run's steps were compared with an expected step table and equal it.
 
-    ``data`` is the field ``data`` of a verdict of ``harness/checks/steps.py``.
+    ``data`` is the field ``data`` of the verdict of the comparison (``harness/checks/steps.py``).
     """
     return "expected" in data and data.get("differing") == {} and "first" not in data
 

@@ -17,7 +17,10 @@ from harness.types import RequestSpec, Run, StepRow, Token
 
 
 class Timing(Protocol):
-    """The numbers of the engine steps after which a request is added and aborted. ``abort_step`` None means never."""
+    """When a request is added and aborted: after the engine steps ``join_step`` and ``abort_step``.
+
+    If ``abort_step`` is None, the request is never aborted.
+    """
 
     @property
     def join_step(self) -> int: ...
@@ -28,8 +31,8 @@ class Timing(Protocol):
 def run_workload(session: Session, requests: Sequence[RequestSpec], timings: Sequence[Timing]) -> Run:
     """Run the requests until the engine has no more work. ``timings`` has the join and abort step of each request.
 
-    If the engine raises an error or does not finish the requests, ``steps`` of the result ends at that step, and
-    ``unfinished`` is the reason.
+    If the engine raises an error, ``steps`` of the result has the steps before the error. If the engine needs more
+    steps than a correct engine can need, the run is stopped. In both cases ``unfinished`` is the reason.
     """
     tokens = _Tokens(len(requests))
     events = _events(requests, timings)
@@ -46,7 +49,7 @@ def run_workload(session: Session, requests: Sequence[RequestSpec], timings: Seq
         try:
             step += 1
             if step > most:
-                unfinished = f"not done after {most} steps: a correct engine needs fewer"
+                unfinished = f"the requests did not finish in {most} steps, but a correct engine needs fewer"
                 break
             began = perf_counter()
             record = session.step()
@@ -72,9 +75,10 @@ def _max_steps(last_event: int, requests: Sequence[RequestSpec], *, by_tokens: b
 
 
 class _Tokens(Sequence[tuple[Token, ...]]):
-    """The tokens of each request, by its position in the case.
+    """The tokens of each request, in the order of the case's requests.
 
-    The lists are assembled when they are first read. Simulated runs (``--cb-simulate``) never read them.
+    The tokens are collected in the order of steps, and sorted by request only when they are first read. Simulated runs
+    (``--cb-simulate``) never read them.
     """
 
     def __init__(self, requests: int) -> None:
@@ -127,9 +131,9 @@ class _Tokens(Sequence[tuple[Token, ...]]):
 
 @dataclass
 class _Events:
-    """What happens between two steps: the requests ``joins`` are added, then the requests ``aborts`` are aborted.
+    """What the harness does between two steps: it adds the requests ``joins``, then aborts the requests ``aborts``.
 
-    ``aborts`` are request ids, which are positions in the case.
+    ``aborts`` has request ids. A request's id is its position in the case.
     """
 
     joins: list[RequestSpec] = field(default_factory=list)
@@ -174,9 +178,9 @@ def as_step(step: int, record: StepRecord, seen: Observation) -> StepRow:
 
 
 def without_plain_decodes(steps: Sequence[StepRow]) -> list[StepRow]:
-    """Return the steps without plain decodes (see ``StepRow``), except that the last step is always kept.
+    """Return the steps without plain decodes (decode steps in which no request joins, ends or takes a block).
 
-    The last step shows where the run ends.
+    The last step is always kept, to show where the run ends.
     """
     kept = [
         after

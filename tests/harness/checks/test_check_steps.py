@@ -216,10 +216,10 @@ def test_an_engine_that_failed_midway_is_reported_with_its_reason() -> None:
 
 
 def test_an_engine_that_failed_after_the_last_row_has_not_passed() -> None:
-    run = replace(SEEN.run, unfinished="not done after 30 steps: a correct engine needs fewer")
+    run = replace(SEEN.run, unfinished="the requests did not finish in 30 steps, but a correct engine needs fewer")
     verdict = check_steps(run, ROWS)
     assert not verdict.passed
-    assert verdict.headline == "not done after 30 steps: a correct engine needs fewer"
+    assert verdict.headline == "the requests did not finish in 30 steps, but a correct engine needs fewer"
 
 
 # --- blocks, and tables that begin later -----------------------------------------------------------------------

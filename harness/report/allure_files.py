@@ -32,7 +32,7 @@ STATUS: Mapping[str, str] = {
     "skipped": "skipped",
 }
 SEVERITY: Mapping[str, str] = {"output": "critical", "scheduler_steps": "critical", "behaviour": "normal"}
-"""Allure's severity by the kind of the suite. Wrong tokens and wrong steps are critical."""
+"""Allure's severity of a test, by the kind of its suite. Tests of tokens and of steps are critical."""
 
 EPIC: Mapping[str, str] = {"output": "Outputs", "scheduler_steps": "Scheduler steps", "behaviour": "Behaviour"}
 
@@ -91,7 +91,7 @@ class _Writer:
         (self._folder / f"{uid}-result.json").write_text(text, encoding="utf-8")
 
     def _step(self, verdict: Mapping[str, Any], start: int) -> dict[str, Any]:
-        """Return a verdict as a step of an Allure result, with its details as an attachment."""
+        """Convert a verdict to a step of an Allure result. Write its details, if it has any, to an attachment."""
         attached = []
         if verdict.get("details"):
             name = "tokens" if "reference_text" in verdict.get("data", {}) else "details"
@@ -128,7 +128,7 @@ class _Writer:
 
 
 def _description(record: Record) -> str:
-    """Return the description of a test as Markdown. Each line ends with two spaces, Markdown's line break."""
+    """Return the description of a test as Markdown. Each line ends with two spaces, which is Markdown's line break."""
     described = str(record.get("described", "")).replace("\n", "  \n")
     return "\n\n".join(filter(None, [str(record.get("about", "")), described]))
 
@@ -150,7 +150,7 @@ def _labels(record: Record) -> Iterator[tuple[str, str]]:
 
 
 def _parameters(record: Record) -> Iterator[dict[str, str]]:
-    """Yield the parameters of a test. Allure finds earlier results by parameters, so they are the same in every run."""
+    """Yield the parameters of a test. They are the same in every run, because Allure finds a test's history by them."""
     for name in ("configuration", "model", "backend", "tensor_parallel_size", "engine"):
         if record.get(name):
             yield {"name": name, "value": str(record[name])}
@@ -164,9 +164,9 @@ def _links(record: Record) -> Iterator[dict[str, str]]:
 
 
 def _csv(steps: Sequence[Mapping[str, Any]]) -> str:
-    """Return a step table as CSV, with a row for every step. Columns that were not observed are empty.
+    """Return a step table as CSV, with a row for every step. Values that were not observed are empty.
 
-    ``steps`` may omit plain decodes.
+    ``steps`` may omit plain decodes: decode steps in which no request joins, ends or takes a block.
     """
     rows = lengthen([from_data(step) for step in steps])
     first, *others = columns_of(rows)

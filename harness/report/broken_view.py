@@ -9,10 +9,10 @@ from harness.report.result_view import ResultView
 
 @dataclass(frozen=True)
 class BrokenRequirement:
-    """A violated requirement. ``name`` is the id, and ``must`` the sentence of the requirement, "" if it is not known.
+    """A violated requirement. ``name`` is its id, and ``must`` is the requirement as a sentence, "" if it is not known.
 
-    ``ran`` is the number of tests of this requirement that ran, and ``failed`` the number of those that failed.
-    ``worst`` is the failed test that shows the violation best.
+    ``ran`` is the number of tests of this requirement that ran, and ``failed`` is how many of them failed. ``worst`` is
+    the failed test that shows the violation most clearly.
     """
 
     name: str
@@ -24,10 +24,10 @@ class BrokenRequirement:
 
 @dataclass(frozen=True)
 class Broken:
-    """The violated requirements. ``named`` are the few that most likely explain the failures.
+    """The violated requirements of a run. ``named`` are the few that most likely explain the failures.
 
-    Every failed test with requirements has at least one of ``named``. ``others`` are the other requirements of the
-    failed tests.
+    Every failed test that has requirements has at least one of those in ``named``. ``others`` has the requirements of
+    failed tests that are not in ``named``.
     """
 
     named: tuple[BrokenRequirement, ...]
@@ -35,10 +35,11 @@ class Broken:
 
 
 def broken_requirements(about: Record, views: Sequence[ResultView]) -> Broken:
-    """Return the requirements that most likely explain the failures.
+    """Return the violated requirements, divided into those that most likely explain the failures and the others.
 
-    An error in one rule makes tests of other rules fail as well. Therefore a failed test counts more for a requirement
-    if it has few other requirements, and a test that one requirement explains does not count for other requirements.
+    An engine that breaks one rule also fails tests of other rules. Therefore a failed test counts more for each of its
+    requirements if it has few of them. The requirement that counts most is chosen, its tests are removed, and this is
+    repeated until no failed test is left.
     """
     ran: dict[str, list[ResultView]] = {}
     for view in views:
@@ -67,9 +68,10 @@ def broken_requirements(about: Record, views: Sequence[ResultView]) -> Broken:
 
 
 def _broken(name: str, about: Record, ran: Sequence[ResultView], shown: Sequence[ResultView]) -> BrokenRequirement:
-    """Return a violated requirement with the test of ``shown`` that shows the violation best.
+    """Return the violated requirement ``name``, with the failed test that shows the violation most clearly.
 
-    This is a test with few requirements, few failed checks and, in an output case, wrong outputs.
+    It is chosen from ``shown``: a test with few requirements and few failed checks, preferably not an output case whose
+    first failed check is not about outputs. ``ran`` has all tests of the requirement that ran.
     """
     listed: Mapping[str, Mapping[str, str]] = about.get("requirements", {})
     worst = min(shown, key=lambda view: (len(view.requirements.split()), _failed_elsewhere(view), view.also_failed))

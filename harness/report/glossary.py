@@ -1,4 +1,4 @@
-"""The explanations of terms that the page shows."""
+"""The terms that the HTML page of a run explains, with their explanations."""
 
 WORDS = (
     (

@@ -11,13 +11,15 @@ from harness.report.outcomes import PROBLEMS, SYMBOLS, counts_of, duration
 from harness.report.reading import Recorded
 
 MUCH_LONGER, LONGER_BY = 1.5, 1.0
-"""A test got slower if its duration is ``MUCH_LONGER`` times that of earlier runs and ``LONGER_BY`` seconds longer."""
+"""A test got slower if its duration exceeds ``MUCH_LONGER`` times its median in earlier runs, and also exceeds this
+median by more than ``LONGER_BY`` seconds.
+"""
 MAX_SLOWER = 20
 
 
 @dataclass(frozen=True)
 class HistoryRun:
-    """One run in the history, with its start, engine, duration and numbers of outcomes as text."""
+    """One run in the history. All fields are text: start, engine, duration, and number of tests with each outcome."""
 
     began: str
     engine: str
@@ -40,7 +42,7 @@ class PastOutcomes:
 
 @dataclass(frozen=True)
 class Slower:
-    """A test that got slower. ``before`` is its median duration in earlier runs, and ``now`` that in this run."""
+    """A test that got slower. ``before`` is its median duration in earlier runs, ``now`` its duration in this run."""
 
     test: str
     before: str
@@ -49,9 +51,9 @@ class Slower:
 
 @dataclass(frozen=True)
 class Latencies:
-    """The median of a latency metric in one configuration, for each run, with its unit.
+    """The medians of a latency metric in one configuration. ``medians`` has a text for each run, with the unit.
 
-    A median is "" if the run does not have the metric.
+    The text is "" for a run that does not have the metric.
     """
 
     configuration: str
@@ -61,9 +63,10 @@ class Latencies:
 
 @dataclass(frozen=True)
 class History:
-    """The history of a run. ``runs_shown`` are the earlier runs, the oldest first, followed by this run.
+    """A run and earlier runs. ``runs_shown`` are the earlier runs, the oldest first, followed by the run itself.
 
-    ``tests`` are the tests with a problem in any of these runs. ``slower`` are the tests that got slower in this run.
+    ``tests`` are the tests that failed, were flaky or were known failures in any of these runs. ``slower`` are the
+    tests that got slower in the run itself.
     """
 
     runs_shown: tuple[HistoryRun, ...]
@@ -73,7 +76,7 @@ class History:
 
 
 def history(run: Recorded, earlier: Sequence[Recorded]) -> History | None:
-    """Return the history of a run and of earlier runs, None if there are no earlier runs."""
+    """Return the history that consists of ``run`` and the earlier runs, None if there are no earlier runs."""
     if not earlier:
         return None
     runs = [*sorted(earlier, key=_began), run]
@@ -97,9 +100,10 @@ def history(run: Recorded, earlier: Sequence[Recorded]) -> History | None:
 
 
 def _latencies(runs: Sequence[Recorded]) -> Iterator[Latencies]:
-    """Yield the medians of first-token and inter-token latency, in milliseconds if steps were timed, else in steps.
+    """Yield the medians of first-token and inter-token latency in all ``runs``, for each configuration.
 
-    A metric in steps that is the same in all runs is left out, because it shows only that the schedule did not change.
+    The unit is milliseconds if steps were timed, otherwise steps. A metric in steps whose median is the same in all
+    runs is left out, because it shows only that the schedule did not change.
     """
     medians = [medians_of(run.results) for run in runs]
     for key in dict.fromkeys(key for each in medians for key in each):
@@ -109,7 +113,7 @@ def _latencies(runs: Sequence[Recorded]) -> Iterator[Latencies]:
 
 
 def _slower(run: Recorded, earlier: Sequence[Recorded]) -> Iterator[Slower]:
-    """Yield the passed tests that took much longer than in earlier runs, the largest increase first."""
+    """Yield the tests that passed in ``run`` but took much longer than in earlier runs, the largest increase first."""
     before: dict[str, list[float]] = {}
     for each in earlier:
         for record in each.results:
@@ -141,7 +145,10 @@ def _history_run(run: Recorded) -> HistoryRun:
 
 
 def _since(outcomes: Sequence[str], runs_shown: Sequence[HistoryRun]) -> str:
-    """Return a phrase that says since which run a test has had its latest outcome."""
+    """Return a phrase that says since which run a test has had its latest outcome, such as ``failed in all runs``.
+
+    ``outcomes`` has the outcome of the test in each of ``runs_shown``, "" for a run that does not have the test.
+    """
     last = len(outcomes) - 1
     if not outcomes[last]:
         return "no longer run"

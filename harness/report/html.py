@@ -1,6 +1,6 @@
-"""Load what HTML pages are made of: jinja2 templates, a style sheet and a script.
+"""Load the parts of HTML pages: jinja2 templates, style sheet and script.
 
-Style sheet and script are included in each page, so that a page is one file.
+Each page includes the style sheet and the script, so that a page is a single file.
 """
 
 from importlib.resources import files
@@ -24,7 +24,7 @@ def environment(package: str) -> Environment:
 
 
 def asset(name: str) -> Markup:
-    """Return the content of a style sheet or script, to be included in a page."""
+    """Return the content of the style sheet or script with the file name ``name``, to be included in a page."""
     return Markup(files("harness.report").joinpath(name).read_text(encoding="utf-8").strip())
 
 

@@ -20,7 +20,8 @@ WIDTH, HEIGHT, MARGIN = 240, 18, 4
 class LatencyRow:
     """The distribution of a metric in one configuration, as text and as a box plot.
 
-    ``values`` is the number of requests.
+    ``values`` is the number of values in the distribution. A metric has one value for each request, except inter-token
+    latency, which has one for each token after the first.
     """
 
     configuration: str
@@ -33,7 +34,7 @@ class LatencyRow:
 
 @dataclass(frozen=True)
 class LatencyTable:
-    """One metric in one unit, ``steps`` or ``ms``."""
+    """The table of one metric in one unit, ``steps`` or ``ms``. It has a row for each configuration."""
 
     title: str
     unit: str
@@ -43,8 +44,8 @@ class LatencyTable:
 def latency_tables(results: Iterable[Record]) -> list[LatencyTable]:
     """Return a table for each metric in steps and, if steps were timed, then a table for each metric in milliseconds.
 
-    Metrics that are 0 for all requests are left out. The latency of decode steps is also left out in steps, because it
-    is always 1.
+    Metrics that are 0 for all requests are left out. The inter-token latency in decode steps is shown in milliseconds
+    only, because in steps it is always 1.
     """
     measured = measured_by_configuration(results)
     in_steps = {name: distributions(_requests(each.steps for each in found)) for name, found in measured.items()}
@@ -53,7 +54,10 @@ def latency_tables(results: Iterable[Record]) -> list[LatencyTable]:
 
 
 def medians_of(results: Iterable[Record]) -> Mapping[tuple[str, str], str]:
-    """Return the medians of first-token and inter-token latency with units, by (configuration, title of the metric)."""
+    """Return the medians of first-token and inter-token latency, by (configuration, title of the metric).
+
+    A median is text with a unit: milliseconds if steps were timed, otherwise steps.
+    """
     found: dict[tuple[str, str], str] = {}
     for name, measured in measured_by_configuration(results).items():
         timed = _requests(each.seconds for each in measured)
@@ -66,7 +70,7 @@ def medians_of(results: Iterable[Record]) -> Mapping[tuple[str, str], str]:
 
 
 def measured_by_configuration(results: Iterable[Record]) -> Mapping[str, list[Measured]]:
-    """Return the latencies of the requests of all tests with a step table, by configuration."""
+    """Return, for each configuration, the latencies of the requests of every test with a step table."""
     found: dict[str, list[Measured]] = {}
     for record in results:
         measured = latencies_of(record)

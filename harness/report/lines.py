@@ -27,7 +27,7 @@ Pair = Annotated[list[Cell], Field(min_length=2, max_length=2)]
 
 
 Table = Annotated[tuple[Step, Cell, list[Cell]], Strict(False)]
-"""(step, request, block ids): the block table that a request has from this step on."""
+"""(step, request, block ids): the request has this block table from the step on."""
 
 
 class Line(BaseModel):
@@ -88,7 +88,7 @@ class VerdictLine(Line):
 
 
 class KnownFailure(Line):
-    """The entry of the list of known failures that applies to a test."""
+    """The known failure of a test: the entry that applies to the test in the list of known failures."""
 
     case: str = ""
     reason: str = ""
@@ -173,8 +173,8 @@ class HeaderLine(Line):
 class FooterLine(Line):
     """The last line of the results file of a run that was not killed.
 
-    ``stopped`` is why the run ended before its last test, "" if it did not. ``running`` are the tests that were running
-    when the run was interrupted.
+    ``stopped`` says why the run ended before its last test, "" if it ran all tests. ``running`` are the tests that were
+    running when the run was interrupted.
     """
 
     exitstatus: Annotated[int, Field(ge=0, le=255)] = 0
@@ -191,7 +191,10 @@ class FooterLine(Line):
 
 
 def problem_of(line: Record, form: type[Line]) -> str:
-    """Return one sentence that says what is wrong with a line, "" if nothing is wrong."""
+    """Return a sentence that says what is wrong with a line of a results file, "" if nothing is wrong.
+
+    ``form`` is the model that the line must fit.
+    """
     try:
         form.model_validate(line)
     except ValidationError as error:

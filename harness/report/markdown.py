@@ -16,9 +16,10 @@ MAX_LISTED = 50
 
 
 def write_markdown(path: Path, run: Recorded) -> None:
-    """Append the summary of a run to the file ``path``, because in CI all steps of a job write to the same file.
+    """Append the summary of a run to the file ``path``.
 
-    Raises OSError if the file can't be written.
+    Existing content is kept, because in CI all steps of a job write to the same file. Raises OSError if the file can't
+    be written.
     """
     with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
         file.write("\n".join([*_lines(run), ""]))

@@ -15,9 +15,9 @@ from harness.report.tested import leases_of
 def merged(runs: Sequence[Recorded]) -> Recorded:
     """Merge several runs, such as the parts of a nightly run (``--cb-shard``), or runs of different engines.
 
-    If several runs of the same engine have the same test, the result of the run that began last is used. If the runs
-    are of different engines, each result gets a field ``engine``. Raises ResultsError if runs with ``--cb-shard`` are
-    not the parts of one run.
+    If several runs of the same engine have a result for the same test, the result of the run that began last is used.
+    If the runs are of different engines, each result gets a field ``engine``. Raises ResultsError if runs with
+    ``--cb-shard`` are not the parts of one run.
     """
     missing = missing_tests(runs)
     is_divided = any(run.header.get("shard") for run in runs)
@@ -45,7 +45,7 @@ def merged(runs: Sequence[Recorded]) -> Recorded:
 
 
 def merged_header(headers: Sequence[Record]) -> Record:
-    """Return the header of a merged run, from the headers of the runs."""
+    """Return the header of the results file of a merged run. ``headers`` are those of the runs that are merged."""
 
     def all_of(name: str) -> list[object]:
         return list(dict.fromkeys(value for header in headers for value in header.get(name, ())))
@@ -67,9 +67,9 @@ def merged_header(headers: Sequence[Record]) -> Record:
 
 
 def _merged_plan(headers: Sequence[Record]) -> Record:
-    """Return the header's fields for the plan of a merged run: all tests of all runs, sorted by name.
+    """Return the header fields ``plan`` and ``suites`` of a merged run. The plan has all tests of all runs, by name.
 
-    Return {} if it is not known which tests should run, because a header has no plan.
+    Return {} if it is not known which tests should run, because a run without ``--cb-shard`` has no plan in its header.
     """
     plans = [plan_from(header) for header in headers]
     known = [plan for plan in plans if plan is not None]
@@ -81,7 +81,10 @@ def _merged_plan(headers: Sequence[Record]) -> Record:
 
 
 def merged_footer(footers: Sequence[Record], results: Collection[Record]) -> dict[str, Any]:
-    """Return the footer of a merged run, from those of the runs. ``results`` are the results of the merged run."""
+    """Return the footer of the results file of a merged run.
+
+    ``footers`` are those of the runs that are merged, and ``results`` are the results of the merged run.
+    """
     spent: Counter[str] = Counter()
     for footer in footers:
         spent.update(footer.get("spent", {}))

@@ -11,14 +11,14 @@ SYMBOLS = {"passed": "✓", "failed": "✗", "error": "!", "flaky": "≈", "xpas
 """All outcomes of tests, each with the symbol that is shown before the name of the outcome."""
 
 ALWAYS_COUNTED = ("passed", "failed", "error", "skipped")
-"""Outcomes whose numbers the top of the page always shows, even if they are 0."""
+"""Outcomes whose number of tests is always shown at the top of the page, even if it is 0."""
 
 PROBLEMS = ("failed", "error", "flaky", "xpassed")
 """Outcomes that are problems, the worst first."""
 
 
 MAX_NAMED = 3
-"""Maximum number of running tests that a sentence names."""
+"""Maximum number of tests that a sentence names, if the tests were running when a run ended."""
 
 
 class HasStatus(Protocol):
@@ -29,7 +29,7 @@ class HasStatus(Protocol):
 
 
 def count(views: Iterable[HasStatus], status: str) -> int:
-    """Return how many of ``views``, of which each is one test, have the outcome ``status``."""
+    """Return the number of tests in ``views`` with the outcome ``status``."""
     return sum(view.status == status for view in views)
 
 
@@ -48,7 +48,7 @@ def cause(record: Record) -> str:
 
 
 def reason(record: Record) -> str:
-    """Return one line that says why a test did not pass. For a known failure, it is the reason in the list."""
+    """Return one line that says why a test did not pass. For a known failure, return the reason given in its list."""
     known = record.get("known_failure", {})
     return str(known.get("reason", "")) if record["outcome"] in ("xfailed", "xpassed") and known else cause(record)
 
@@ -65,7 +65,10 @@ def properties_of(record: Record) -> Iterator[tuple[str, str]]:
 
 
 def named(running: Sequence[str]) -> str:
-    """Return the names of the tests that were running when a run ended, in parentheses. Return "" if there are none."""
+    """Return text in parentheses that names the tests that were running when a run ended, "" if there are none.
+
+    The text begins with a space, so that it can be appended to a sentence.
+    """
     if not running:
         return ""
     more = f" and {len(running) - MAX_NAMED} more" if len(running) > MAX_NAMED else ""

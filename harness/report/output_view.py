@@ -12,15 +12,18 @@ MAX_OUTPUT = 2_000
 MAX_EQUAL_OUTPUT = 60
 
 TEXTS = ("Hugging Face: ", "engine: ")
-"""Beginnings of the lines of a verdict that have the two outputs. The page shows these outputs in another way."""
+"""How the lines with the engine's and the reference's output begin in a verdict's details.
+
+The page leaves these lines out, because it shows the two outputs next to each other.
+"""
 
 
 @dataclass(frozen=True)
 class Output:
     """The output of one request, compared with the output of Hugging Face transformers.
 
-    ``tokens`` is text that says how many tokens are equal. ``same`` is the common beginning of both outputs, and
-    ``engine`` and ``reference`` are the rest of each output.
+    ``tokens`` is text that says how many tokens are equal. ``same`` is the common beginning of the two outputs.
+    ``engine`` is the text that follows it in the engine's output, ``reference`` that in Hugging Face's output.
     """
 
     tokens: str
@@ -32,7 +35,10 @@ class Output:
 
 
 def output_view(data: Record) -> Output:
-    """Return the outputs in the ``data`` of a verdict, which has the keys ``text`` and ``reference_text``."""
+    """Return the comparison of two outputs for the page.
+
+    ``data`` is the field ``data`` of a verdict, with the keys ``text`` and ``reference_text``.
+    """
     engine, reference = _on_one_line(data.get("text", "")), _on_one_line(data["reference_text"])
     seen, wanted = data.get("token_ids", ()), data.get("reference_token_ids", ())
     total = max(len(seen), len(wanted))

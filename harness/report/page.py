@@ -35,14 +35,17 @@ MAX_INLINE = 10
 
 
 def _own_legend(views: Sequence[ResultView]) -> frozenset[str]:
-    """Return the legend entries that are needed only for some schedulers, for the schedulers on the page."""
+    """Return the names of the legend entries that only the schedulers of these tests need.
+
+    Entries that all schedulers need are not included.
+    """
     markers = {marker for view in views for marker in view.markers}
     shown = (scheduler.drawing.legend for scheduler in SPECS.values() if scheduler.format.marker in markers)
     return frozenset[str]().union(*shown)
 
 
 def write_page(path: Path, run: Recorded, earlier: Sequence[Recorded] = ()) -> None:
-    """Write the page about a run to ``path``. The page has a history if there are ``earlier`` runs.
+    """Write the HTML page about a run to ``path``. With ``earlier`` runs, the page has a history.
 
     Raises OSError if the file can't be written.
     """

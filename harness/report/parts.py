@@ -1,7 +1,7 @@
-"""Find the tests without a result, so that every report names them, and they do not seem to have passed.
+"""Find the tests without a result, so that every report names them, and no reader assumes that they passed.
 
-These are the tests of runs that were not finished. If a run is divided into parts (``--cb-shard``), they are also the
-tests of a part whose results file is missing.
+A test has no result if its run was not finished. If a run is divided into parts (``--cb-shard``), the tests of a part
+whose results file is missing have no result either.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,9 +16,9 @@ APART = "to report several runs, first merge the parts of each run with spyre-cb
 
 
 def missing_tests(runs: Sequence[Recorded]) -> tuple[Missing, ...]:
-    """Return the tests that have no result in these runs, for each part or run that should have run them.
+    """Return the tests without a result: an entry for each run, or each part of a run, that lacks some.
 
-    Runs with ``--cb-shard`` must be the parts of one run. Raises ResultsError if they are not.
+    The runs with ``--cb-shard`` must be parts of the same run. Raises ResultsError if they are not.
     """
     parts = sorted((run for run in runs if run.header.get("shard")), key=lambda run: run.part)
     whole = [run for run in runs if not run.header.get("shard") and run.lacking]
@@ -28,7 +28,10 @@ def missing_tests(runs: Sequence[Recorded]) -> tuple[Missing, ...]:
 
 
 def absent(run: Recorded) -> list[Record]:
-    """Return a record with the outcome error for each test without a result, for reports that have only tests."""
+    """Return a record with the outcome ``error`` for each test without a result.
+
+    It is for report formats in which all information is about tests, such as JUnit.
+    """
     return [
         {"test": test, "outcome": "error", "seconds": 0.0, "text": f"this test has no result: {each.sentence}"}
         for each in run.missing
@@ -37,7 +40,10 @@ def absent(run: Recorded) -> list[Record]:
 
 
 def _of_parts(runs: Sequence[Recorded]) -> Iterator[Missing]:
-    """Yield the tests without a result of each part. ``runs`` are parts of one run, sorted by number."""
+    """Yield an entry for each part of a run that has tests without a result.
+
+    ``runs`` are parts of one run, sorted by the number of the part. Some parts may be missing.
+    """
     of = _checked(runs)
     plan = next(filter(None, (run.plan for run in runs)), None)
     by_part = {run.part: run for run in runs}
@@ -61,12 +67,15 @@ def _why(run: Recorded) -> str:
 
 
 def _checked(runs: Sequence[Recorded]) -> int:
-    """Return the number of parts. Raises ResultsError if the files are not those of different parts of one run."""
+    """Return the number of parts into which the tests of a run are divided.
+
+    Raises ResultsError if ``runs`` are not different parts of the same run.
+    """
     first, of = runs[0], int(runs[0].header["shard"]["of"])
     first_planned = next((run for run in runs if run.plan), first)
     for before, run in pairwise(runs):
         its = int(run.header["shard"]["of"])
-        what = f"one has {of} parts, the other {its}" if its != of else difference(first.header, run.header)
+        what = f"one run has {of} parts, the other {its}" if its != of else difference(first.header, run.header)
         other = first if what else first_planned
         if what := what or difference(first_planned.header, run.header):
             raise ResultsError(f"{other.path} and {run.path} are parts of different runs: {what}; {APART}")

@@ -1,7 +1,7 @@
 """The plan of a run: which tests each of its parts (``--cb-shard``) should run.
 
-The header of each results file has the plan of all parts. So the tests of a part without a results file are known from
-the results files of the other parts.
+Each part of a run writes its own results file, whose header has the plan of all parts. So even if the results file of a
+part is missing, its tests are known from the files of the other parts.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ class Plan:
 
     @property
     def digest(self) -> str:
-        """Return a SHA-256, as hex, by which plans are compared.
+        """Return a SHA-256 of the plan, as hex.
 
         It is equal for two plans only if they have the same ``suites``, and if each part has the same tests. The order
         of the tests in a part does not matter.
@@ -49,9 +49,9 @@ class Plan:
 
 @dataclass(frozen=True)
 class Missing:
-    """Tests without a result. ``why`` is the beginning of a sentence, such as ``part 2 of 3 never reported``.
+    """Tests of a run, or of a part of a run, that have no result. ``tests`` is None if it is not known which they are.
 
-    ``tests`` is None if it is not known which tests should have run.
+    ``why`` is the beginning of a sentence about the reason, such as ``part 2 of 3 never reported``.
     """
 
     why: str

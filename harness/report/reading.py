@@ -16,7 +16,7 @@ from harness.report.plan import Missing, Plan, plan_from
 from harness.utils.text import plural
 
 FORMAT = 2
-"""Version of the format of results files. In version 1, the rows of step tables were lists without column names."""
+"""Version of the format of results files that this module reads. Version 1 had step tables without column names."""
 
 
 class ResultsError(ValueError):
@@ -58,12 +58,12 @@ class Recorded:
 
     @cached_property
     def plan(self) -> Plan | None:
-        """The tests that the run should run, None if the run ended before its tests were collected."""
+        """Return which tests each part of the run should run, None if the run ended before its tests were collected."""
         return plan_from(self.header)
 
     @cached_property
     def lacking(self) -> tuple[str, ...]:
-        """The tests that this run should have run (``plan``) but that have no result, in the order of the plan."""
+        """Return the tests that this run should have run (``plan``) but that have no result, in the plan's order."""
         return self.without_result(self.plan.parts[self.part - 1]) if self.plan else ()
 
     def without_result(self, tests: Sequence[str]) -> tuple[str, ...]:
@@ -133,7 +133,11 @@ def _form(record: Record, whole: Sequence[Record]) -> type[Line]:
 
 
 def _record(path: Path, number: int, line: str, last: bool) -> Record | None:
-    """Return the record in a line, None if it is the last line of the file and incomplete."""
+    """Return the record in a line of a results file.
+
+    Return None if the line is the last one (``last``) and incomplete, because the run was killed while it wrote it.
+    Raises ResultsError for any other line that is not a JSON object.
+    """
     try:
         record = json.loads(line, parse_constant=_refuse_constant)
         json.dumps(record, ensure_ascii=False).encode()

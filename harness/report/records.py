@@ -14,7 +14,7 @@ _TEST_NAME = re.compile(r"(?P<case>.*?)(\[(?P<configuration>.*)\])?", re.DOTALL)
 
 
 def completed(results: Sequence[Record]) -> list[Record]:
-    """Return all records with their missing fields filled in."""
+    """Return the records of all tests, with missing fields filled in from the test's name and from similar records."""
     named = [{**_from_name(str(record.get("test", ""))), **record} for record in results]
     suites = {record["file"]: record["suite"] for record in named if "suite" in record}
     cases = {(r["file"], r["case"]): {k: r[k] for k in _OF_THE_CASE if k in r} for r in named if "source" in r}
@@ -22,9 +22,9 @@ def completed(results: Sequence[Record]) -> list[Record]:
 
 
 def _from_name(test: str) -> dict[str, str]:
-    """Return the fields that follow from the name of a test, ``file::case[configuration]``.
+    """Return the fields ``file``, ``case`` and ``configuration`` of a test named ``file::case[configuration]``.
 
-    If a file could not be collected, its record has the name of the file, without ``::``.
+    The record of a file that could not be collected has only the name of the file. Then ``case`` is this name as well.
     """
     file, _, name = test.partition("::")
     match = _TEST_NAME.fullmatch(name) if file.endswith((".yaml", ".yml")) else None

@@ -10,10 +10,11 @@ from harness.utils.text import plural
 
 @dataclass(frozen=True)
 class RequirementCell:
-    """A cell of the matrix: the tests of one requirement in one configuration.
+    """A cell of the requirement matrix: the tests of one requirement in one configuration.
 
-    ``status`` is the worst outcome of these tests, "" if there are none. ``text`` is a count, such as ``2 of 3``.
-    ``anchor`` is the anchor of one of the tests on the page, and ``find`` the filter text that shows all of them.
+    ``status`` is the worst outcome of the cell's tests, "" if it has none. ``text`` is a count of tests, such as ``2 of
+    3``. ``anchor`` is the anchor of one of the tests on the page. ``find`` is the text to enter into the page's filter
+    to see all of them.
     """
 
     status: str
@@ -24,9 +25,10 @@ class RequirementCell:
 
 @dataclass(frozen=True)
 class RequirementRow:
-    """A row of the matrix: one requirement. ``must`` is the sentence of the requirement, "" if it is not known.
+    """A row of the requirement matrix. ``must`` is the requirement as a sentence, "" if it is not known.
 
-    ``source`` names the section of the rules with the requirement. ``remark`` says how it is tested if no case can.
+    ``source`` names the section of the rules with the requirement. For a requirement that no case can test, ``remark``
+    says how it is tested instead.
     """
 
     name: str
@@ -38,7 +40,10 @@ class RequirementRow:
 
 @dataclass(frozen=True)
 class RequirementMatrix:
-    """The matrix of all requirements. ``sentence`` says how many hold, how many are violated, and so on."""
+    """The requirement matrix, with a row for each requirement and a column for each configuration.
+
+    ``sentence`` says how many requirements hold, how many are violated, and how many were not tested.
+    """
 
     sentence: str
     columns: tuple[str, ...]
@@ -46,7 +51,10 @@ class RequirementMatrix:
 
 
 def requirement_matrix(about: Record, views: Sequence[ResultView]) -> RequirementMatrix:
-    """Return the matrix. Violated requirements come first, and requirements that were not tested last."""
+    """Return the requirement matrix of a run. Violated requirements come first, those that were not tested last.
+
+    ``about`` has the fields of the header and the footer of the run's results file, and ``views`` are its tests.
+    """
     listed: Mapping[str, Mapping[str, str]] = about.get("requirements", {})
     by_cell: dict[tuple[str, str], list[ResultView]] = {}
     for view in views:
@@ -87,7 +95,7 @@ def _cell(name: str, column: str, views: Sequence[ResultView]) -> RequirementCel
 
 
 def _sentence(rows: Sequence[RequirementRow]) -> str:
-    """Return the sentence about the matrix, in which every requirement is counted once."""
+    """Return a sentence that says how many requirements hold, are violated, and were not tested."""
     states = [_state(row) for row in rows]
     parts = [f"{states.count('hold')} hold in all configurations that were tested"]
     parts += [f"{states.count('broken')} are violated in at least one"] if "broken" in states else []

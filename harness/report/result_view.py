@@ -59,15 +59,15 @@ class ResultView:
 
     @cached_property
     def verdicts(self) -> tuple[VerdictView, ...]:
-        """Return the checks of the test, as the page shows them.
+        """Return the checks of the test, in the form in which the page shows them.
 
-        They are computed at the first access, because for most tests the page shows only the outcome.
+        The result is computed at the first access, because for most tests the page shows only the outcome.
         """
         return tuple(_verdict(verdict) for verdict in self.record.get("verdicts", ()))
 
     @cached_property
     def picture(self) -> Markup:
-        """Return the time-line as SVG, "" if there is none. The style sheet of the page has the styles of the SVG."""
+        """Return the time-line of the test as SVG, "" if it has none. The SVG needs the style sheet of the page."""
         return Markup(picture(self.record, alone=False))
 
     @property
@@ -91,7 +91,7 @@ class ResultView:
 
     @property
     def also_failed(self) -> int:
-        """Return the number of failed checks after the first one."""
+        """Return the number of failed checks of this test, not counting the first one."""
         return max(0, sum(v.status == "failed" for v in self.verdicts) - 1)
 
     @cached_property
@@ -115,7 +115,10 @@ class ResultView:
 
     @property
     def unexplained(self) -> str:
-        """Return pytest's text about the test if no check has failed that explains the outcome. Otherwise return ""."""
+        """Return pytest's text about the test, such as a traceback.
+
+        Return "" if a failed check explains the outcome, or if the text is the same as ``reason``.
+        """
         return "" if self.first_failure or self.text == self.reason else self.text
 
 
@@ -123,7 +126,7 @@ _EXPECTED = ("xfailed", "xpassed")
 
 
 def result_views(results: Sequence[Record]) -> list[ResultView]:
-    """Return the views of all tests of a run, in order. Missing fields are filled in (``records.py``)."""
+    """Convert the records of all tests of a run to views, in the same order. Fill in fields that a record lacks."""
     return [_result_view(i, record) for i, record in enumerate(completed(results))]
 
 
@@ -166,7 +169,10 @@ def _column(record: Record) -> str:
 
 
 def _own_text(record: Record) -> str:
-    """Return pytest's text about a test without the outcome and the name, which the page shows elsewhere."""
+    """Return pytest's text about a test, without a leading ``Skipped:`` and without the name of the test.
+
+    The page shows the outcome and the name elsewhere.
+    """
     text = str(record.get("text", "")).removeprefix("Skipped: ")
     return text.removeprefix(f"{record.get('test', '')}: ").strip()
 
@@ -196,7 +202,7 @@ def _without_table(lines: Sequence[str]) -> list[str]:
 
 
 def _gist(text: str) -> str:
-    """Return the line of the last exception if the text is a traceback. Otherwise return the first line of the text."""
+    """Return the line with the last exception if ``text`` is a traceback of pytest. Otherwise return its first line."""
     lines = text.splitlines()
     raised = [line for before, line in pairwise(["", *lines]) if _is_exception(line) and not _is_exception(before)]
     gist = raised[-1][1:] if raised else next((line for line in lines if line.strip()), "")

@@ -15,7 +15,7 @@ NOTHING_COLLECTED = 5
 
 @dataclass(frozen=True)
 class RunView:
-    """Facts about the run, as text: the engine, the models, when the run began, and so on."""
+    """Facts about a run for the top of the page, as text: the engine, the models, when the run began, and others."""
 
     engine: str
     models: str
@@ -33,7 +33,7 @@ class RunView:
 
 @dataclass(frozen=True)
 class Summary:
-    """A sentence about the outcome of the run. ``tone`` selects its colour: ``passed``, ``failed`` or ``unknown``."""
+    """A sentence about the outcome of a run. ``tone`` selects its colour: ``passed``, ``failed`` or ``unknown``."""
 
     sentence: str
     tone: str
@@ -61,10 +61,11 @@ def run_view(about: Record) -> RunView:
 def summary_of(views: Sequence[HasStatus], about: Record, *, cut_off: bool = False) -> Summary:
     """Return the sentence about the outcome of a run, and its tone.
 
-    The tone is ``passed`` only if there are tests, all tests that ran have passed, and pytest's exit status is that of
-    a successful run. ``about`` has the fields of the header and the footer of the results file, and the keys
-    ``running``, the tests that were running when the run ended, and ``missing``, descriptions of tests without a
-    result. ``cut_off`` is whether the footer is missing because the run was not finished.
+    The tone is ``passed`` only if at least one test passed, no test failed unexpectedly, no result is missing, and
+    pytest's exit status is that of a successful run. ``about`` has the fields of the header and the footer of the
+    results file, and two more keys: ``running`` has the tests that were running when the run ended, and ``missing`` has
+    descriptions of the tests without a result. ``cut_off`` is whether the footer is missing because the run was not
+    finished.
     """
     exitstatus = int(about.get("exitstatus", 0))
     sentence, tone = _outcomes_sentence(views, exitstatus)
@@ -82,7 +83,7 @@ def summary_of(views: Sequence[HasStatus], about: Record, *, cut_off: bool = Fal
 
 
 def _missing(about: Record, exitstatus: int, *, cut_off: bool) -> str:
-    """Return why results are missing, as the beginning of a sentence. Return "" if no results are missing."""
+    """Return a sentence, without its full stop, that says why results are missing. Return "" if none are missing."""
     if about.get("missing"):
         return f"Results are missing: {'; '.join(each.sentence for each in about['missing'])}"
     ran = named(about.get("running", ()))

@@ -20,15 +20,15 @@ COMPARED = {
     "options": "options",
     "revision": "git revision",
 }
-"""Fields of a header that must be the same in all results files of a run, with their names in messages."""
+"""Fields of the header that must be the same in all results files of a run. The values are their names in messages."""
 MAX_TEXT = 120
 
 
 def difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
-    """Return the first difference between the headers of two runs, as the end of a sentence.
+    """Return a clause about the first difference between the headers of two results files.
 
-    Return "" if both can be headers of the same run, possibly of different parts (``--cb-shard``). The lists of tests
-    are compared if both headers have one.
+    Return "" if they can be files of the same run, possibly of different parts (``--cb-shard``). The lists of tests are
+    compared if both headers have one.
     """
     for field, name in COMPARED.items():
         if _value(one, field) != _value(other, field):
@@ -42,17 +42,18 @@ def difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
 
 
 def plan_difference(one: Plan, other: Plan) -> str:
-    """Return the first difference between two plans, as the end of a sentence. Return "" if there is none."""
+    """Return a clause about the first difference between the plans of two runs. Return "" if there is no difference."""
     if one.digest == other.digest:
         return ""
     only = sorted(set(one.tests) ^ set(other.tests))
     if only:
-        return f"the tests differ: only one of the two has {only[0]}{f' and {len(only) - 1} more' if only[1:] else ''}"
+        more = f" and {len(only) - 1} more" if only[1:] else ""
+        return f"the tests differ: only one of the two runs has {only[0]}{more}"
     names = sorted(one.suites.keys() | other.suites.keys())
     changed = [name for name in names if one.suites.get(name) != other.suites.get(name)]
     if changed:
         tables = "" if PurePosixPath(changed[0]).name in NOT_SUITES else ", or a golden table of its cases"
-        return f"{changed[0]} was changed in between{tables}"
+        return f"{changed[0]} was changed between the two runs{tables}"
     return "the same tests are divided into other parts (other durations, or another number of parts)"
 
 

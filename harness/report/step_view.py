@@ -1,6 +1,7 @@
 """Prepare a step table for the HTML page.
 
-Cells that differ show the observed and the expected value. Consecutive plain decodes (see ``StepRow``) are one line.
+Cells that differ show the observed and the expected value. Consecutive plain decodes (decode steps in which no request
+joins, ends or takes a block) are shown as one line.
 """
 
 import json
@@ -20,7 +21,10 @@ FEWEST_FOLDED = 2
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a step table. ``expected`` is None if it equals ``seen``, or if no value is expected."""
+    """A cell of a step table. ``seen`` is the observed value, "" if the step was not run.
+
+    ``expected`` is the expected value, None if it equals ``seen`` or if the value is not compared.
+    """
 
     seen: str
     expected: str | None = None
@@ -30,9 +34,10 @@ class Cell:
 class Line:
     """A line of a step table.
 
-    ``mark`` says how the step is wrong: it ``differs`` from the expected step, it is ``missing``, or it is ``extra``.
-    It is "" for a step that is as expected. A line that stands for many plain decodes has no cells, but text about
-    these steps in ``folded``.
+    ``mark`` is ``differs`` for a step that differs from the expected one, ``missing`` for an expected step that was not
+    run, ``extra`` for a step after the end of the expected table, and "" for a step that is as expected. A line that
+    stands for several plain decodes (decode steps in which no request joins, ends or takes a block) has no cells.
+    Instead, ``folded`` is a text about these steps.
     """
 
     step: int
@@ -44,7 +49,10 @@ class Line:
 
 @dataclass(frozen=True)
 class StepTable:
-    """An observed step table, compared with the expected one. ``first`` is the first wrong step, if any."""
+    """An observed step table, compared with the expected one.
+
+    ``first`` is the number of the first wrong step, None if no step is wrong.
+    """
 
     columns: tuple[str, ...]
     lines: tuple[Line, ...]
@@ -54,8 +62,9 @@ class StepTable:
 
 @dataclass(frozen=True)
 class _Pair:
-    """A step as observed (``seen``) and as expected (``wanted``). One of the two can be missing.
+    """A step as observed (``seen``) and as expected (``wanted``). At most one of the two is None.
 
+    ``mark`` says how the step is wrong, "" if it is as expected, and ``differing`` has the columns that differ.
     ``blind`` is whether the driver can't observe block counts.
     """
 
@@ -69,11 +78,14 @@ class _Pair:
 
     @property
     def wrong(self) -> tuple[str, frozenset[str]]:
-        """Return ``mark``, which is "" if the step is as expected, with the names of the columns that differ."""
+        """Return (``mark``, names of the columns that differ). ``mark`` is "" if the step is as expected."""
         return self.mark, self.differing
 
     def continues(self, before: "_Pair") -> bool:
-        """Return whether this step is a plain decode that follows ``before``, and differs in the same columns."""
+        """Return whether this step is a plain decode after the step ``before``, and is wrong in the same columns.
+
+        In a plain decode, no request joins, ends or takes a block.
+        """
         return (
             self.wrong == before.wrong
             and (self.kind == "decode" or self.seen is None)
@@ -92,16 +104,19 @@ _MARKS = {"differs": "not as expected", "missing": "missing", "extra": "too many
 
 
 def step_table(data: Mapping[str, Any]) -> StepTable:
-    """Return the step table for the ``data`` of a verdict (described in ``harness/checks/steps.py``).
+    """Return the step table to show for a verdict. ``data`` is the field ``data`` of the verdict.
 
-    ``data`` has the key ``steps`` and, if the steps were compared with a table, the key ``expected``.
+    It has the key ``steps`` and, if the steps were compared with an expected table, the key ``expected``.
     """
     return _step_table(json.dumps(data))
 
 
 @lru_cache(maxsize=2000)
 def _step_table(data: str) -> StepTable:
-    """Return the step table. The result is cached, because a case often has the same table in all configurations."""
+    """Return the step table for ``data``, the data of a verdict as JSON text.
+
+    The result is cached, because a case often has the same table in all configurations.
+    """
     pairs = _pairs(json.loads(data))
     known = columns_of([row for pair in pairs for row in (pair.seen, pair.wanted) if row])
     columns = tuple(c for c in known[1:] if c not in BLOCK_COLUMNS or not all(p.blind for p in pairs if p.seen))
@@ -114,7 +129,10 @@ def _step_table(data: str) -> StepTable:
 
 
 def full_rows(steps: Sequence[Mapping[str, Any]]) -> list[StepRow]:
-    """Convert an observed step table in the form of results files to rows, and insert its omitted plain decodes."""
+    """Convert an observed step table from the form of results files to rows, with a row for every step.
+
+    Rows that the table omits (decode steps in which no request joins, ends or takes a block) are inserted.
+    """
     return [as_row(row) for row in lengthen([from_data(step) for step in steps])]
 
 
@@ -137,7 +155,10 @@ def _pairs(data: Mapping[str, Any]) -> list[_Pair]:
 
 
 def _lines(pairs: Sequence[_Pair], columns: Sequence[str]) -> list[Line]:
-    """Return the lines of the table. Consecutive plain decodes are one line, except next to a difference."""
+    """Return the lines of the table. Consecutive plain decodes are one line, except near the start of a difference.
+
+    A plain decode is a decode step in which no request joins, ends or takes a block.
+    """
     shown = _worth_showing(pairs)
     lines: list[Line] = []
     start = 0

@@ -9,7 +9,7 @@ from harness.report.result_view import ResultView
 
 @dataclass(frozen=True)
 class MatrixRow:
-    """A row of the matrix: a case with its results. ``cells`` has the results in each configuration.
+    """A row of a suite's matrix: a case with its results. ``cells`` has the results in each configuration.
 
     A cell has more than one result only if several tests have the same name.
     """
@@ -20,7 +20,7 @@ class MatrixRow:
 
 @dataclass(frozen=True)
 class SuiteView:
-    """A suite file, with the matrix of its results."""
+    """A suite file of a run. Its matrix has a row for each case and a column for each configuration."""
 
     anchor: str
     name: str
@@ -36,7 +36,7 @@ class SuiteView:
 
     @property
     def has_matrix(self) -> bool:
-        """Return whether the tests have configurations. Tests that do not come from a suite have none."""
+        """Return whether the tests have configurations. Tests that are not from a suite file have none."""
         return any(self.configurations)
 
 

@@ -29,12 +29,15 @@ def model_digests(names: Iterable[str], driver: Driver) -> dict[str, str]:
 
 
 def models_that_ran(results: Iterable[Record]) -> list[str]:
-    """Return the names of the models with which tests ran, each once. Skipped tests do not count."""
+    """Return the names of the models with which tests ran, without duplicates. Skipped tests are ignored."""
     return list(dict.fromkeys(str(r["model"]) for r in results if "model" in r and r.get("verdicts")))
 
 
 def leases_of(results: Iterable[Record]) -> dict[str, int]:
-    """Return how many tests leased each set of cards. A key is the PCI addresses of the cards, separated by spaces."""
+    """Return the number of tests that leased each set of cards.
+
+    The key of a set is the PCI addresses of its cards, separated by spaces.
+    """
     return dict(Counter(" ".join(map(str, result["cards"])) for result in results if result.get("cards")))
 
 

@@ -16,13 +16,13 @@ WIDTH, LINES, BARS, LEFT = 640, 64, 28, 84
 MAX_PER_TOKEN = 16
 
 Pair = tuple[float | None, float | None]
-"""The logprobs of a token in the engine and in Hugging Face."""
+"""The logprob of a token in the engine, and that in Hugging Face. A logprob is None if it is not known."""
 
 
 def token_plot(data: Record) -> Markup:
-    """Return the plot as SVG for the ``data`` of a verdict about one request. Return "" if there are no logprobs.
+    """Return the plot of a request's logprobs as SVG. ``data`` is the field ``data`` of the verdict about the request.
 
-    Wrong tokens have tooltips with their logprobs.
+    If any token is wrong, all tokens of the plot have tooltips with their logprobs. Return "" if there are no logprobs.
     """
     pairs: list[Pair] = list(zip_longest(data.get("logprobs") or [], data.get("reference_logprobs") or []))
     values = [value for pair in pairs for value in pair if value is not None]
@@ -60,7 +60,10 @@ def _first_different(seen: Sequence[int], wanted: Sequence[int]) -> int | None:
 
 
 def _points(values: Sequence[float | None], step: int, lowest: float) -> str:
-    """Return an SVG path through the values, from left to right. Coordinates are relative to keep the path short."""
+    """Return an SVG path through the values that are not None, from left to right.
+
+    Each point is relative to the one before, which keeps the path short.
+    """
     ys = [round(value / lowest * (LINES - 4)) + 2 for value in values if value is not None]
     if not ys:
         return ""

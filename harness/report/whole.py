@@ -27,7 +27,10 @@ def verdict(run: Recorded) -> str:
 
 
 def shown_tests(tests: Sequence[str]) -> str:
-    """Return the names of the first MAX_SHOWN tests, each on an indented line, to append to a sentence."""
+    """Return the names of at most MAX_SHOWN tests, each on an indented line, to append to a sentence.
+
+    If there are more tests, a last line says how many.
+    """
     more = [f"and {len(tests) - MAX_SHOWN} more"] if len(tests) > MAX_SHOWN else []
     return "".join(f"\n  {line}" for line in (*tests[:MAX_SHOWN], *more))
 
@@ -35,8 +38,8 @@ def shown_tests(tests: Sequence[str]) -> str:
 def write_results(path: Path, run: Recorded) -> None:
     """Write the results of a run to a results file, sorted by the names of the tests.
 
-    Except for times and commands, the file does not depend on whether the run was divided into parts. If results are
-    missing, the footer says so. Raises ReportError if the file can't be written.
+    Apart from times and commands, a run that was divided into parts and then merged gives the same file as a run that
+    was not divided. If results are missing, the footer says so. Raises ReportError if the file can't be written.
     """
     footer = merged_footer([run.footer] if run.footer else [], run.results)
     missing = "; ".join(each.sentence for each in run.missing) or ("" if run.footer else run.incomplete)

@@ -86,8 +86,11 @@ def ended(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--cb-shard=1/2", "0-first.yaml"], "the tests differ: only one of the two has 1-fails.yaml::fails"),
-        (["--cb-shard=1/2", "-n2", "0-first.yaml"], "the tests differ: only one of the two has 1-fails.yaml::fails"),
+        (["--cb-shard=1/2", "0-first.yaml"], "the tests differ: only one of the two runs has 1-fails.yaml::fails"),
+        (
+            ["--cb-shard=1/2", "-n2", "0-first.yaml"],
+            "the tests differ: only one of the two runs has 1-fails.yaml::fails",
+        ),
         (["--cb-shard=2/2", "."], "this run is part 2 of 2, and the file is of part 1 of 2"),
         (["."], "this run is a run without --cb-shard, and the file is of part 1 of 2"),
         (["--cb-shard=1/2", "--cb-policy=golden", "."], 'the options differ: {"simulate": "True"}, and {"simulate"'),
@@ -113,7 +116,7 @@ def test_a_suite_with_other_limits_is_another_run(ended: Path) -> None:
     suite.write_text(text.replace("    requests:", "    limits: {max_num_seqs: 2}\n    requests:"), encoding="utf-8")
     done = simulated(ended, *RESUME, "--cb-shard=1/2", ".")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
-    assert "has the results of another run: 4-last.yaml was changed in between" in done.stdout + done.stderr
+    assert "has the results of another run: 4-last.yaml was changed between the two runs" in done.stdout + done.stderr
 
 
 @pytest.fixture
@@ -130,7 +133,9 @@ def test_another_golden_table_is_another_run(passed: Path) -> None:
     table.write_text(table.read_text(encoding="utf-8") + "# read again\n", encoding="utf-8")
     done = simulated(passed, *RESUME, ".")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
-    message = "has the results of another run: mine.yaml was changed in between, or a golden table of its cases"
+    message = (
+        "has the results of another run: mine.yaml was changed between the two runs, or a golden table of its cases"
+    )
     assert message in done.stdout + done.stderr
 
 
@@ -139,7 +144,10 @@ def test_another_list_of_known_failures_is_another_run(passed: Path) -> None:
     (passed / "known-failures.yaml").write_text(entry, encoding="utf-8")
     done = simulated(passed, *RESUME, ".")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
-    assert "has the results of another run: known-failures.yaml was changed in between" in done.stdout + done.stderr
+    assert (
+        "has the results of another run: known-failures.yaml was changed between the two runs"
+        in done.stdout + done.stderr
+    )
 
 
 @pytest.mark.parametrize(

@@ -142,10 +142,16 @@ CUT = Plan((PARTS[0][:1], (PARTS[0][1], *PARTS[1]), PARTS[2]), PLAN.suites)
 @pytest.mark.parametrize(
     ("second", "says"),
     [
-        (part(2, OTHER), "of different runs: the tests differ: only one of the two has b.yaml::four[eager] and 1 more"),
+        (
+            part(2, OTHER),
+            "the tests differ: only one of the two runs has b.yaml::four[eager] and 1 more",
+        ),
         (part(2, CUT), "of different runs: the same tests are divided into other parts"),
-        (part(2, Plan(PARTS, {"a.yaml": "3", "b.yaml": "2"})), "of different runs: a.yaml was changed in"),
-        (part(2, Plan(PARTS[:2], PLAN.suites)), "of different runs: one has 3 parts, the other 2"),
+        (
+            part(2, Plan(PARTS, {"a.yaml": "3", "b.yaml": "2"})),
+            "of different runs: a.yaml was changed between the two runs",
+        ),
+        (part(2, Plan(PARTS[:2], PLAN.suites)), "of different runs: one run has 3 parts, the other 2"),
         (part(2, engine="vLLM 0.32"), "the engine differs: reference engine 0.1.0 (torch 2.13.0), and vLLM 0.32"),
         (part(2, options={"simulate": "True"}), 'the options differ: null, and {"simulate": "True"}'),
         (part(2, revision="abc+"), "the git revision differs: null, and abc+"),

@@ -2,13 +2,14 @@
 
 The input is either a suite, or a JSON list of items, each of which describes a workload. An item is an object with the
 keys ``name``, ``limits`` and ``requests``, of which only ``requests`` is required. A request has ``prompt_len`` or
-``prompt_token_ids``, and the other fields of a request in a suite. Requests can be in any order of ``join_step``. An
-item with the options of a scheduler, such as ``chunking``, is run with that scheduler.
+``prompt_token_ids`` in place of the ``prompt`` that requests in suites have, and otherwise the same fields. The
+requests need not be sorted by ``join_step``. An item with the options of a scheduler, such as ``chunking``, is run with
+that scheduler.
 
-The output is a list of the same items with the keys ``columns`` and ``steps`` added, so the output is also a valid
-input. If an item has options of a scheduler, the key ``tables`` is added as well: [step, request, block ids] for each
-step in which the block table of a request changes. If the engine did not finish an item, the item has the key ``error``
-instead of ``columns`` and ``steps``, with a sentence that says why.
+The output is a list of the same items with the keys ``columns`` and ``steps`` added, so it is also a valid input. If an
+item has options of a scheduler, the key ``tables`` is added as well: [step, request, block ids] for each step in which
+the block table of a request changes. If the engine did not finish an item, the item has the key ``error`` instead of
+``columns`` and ``steps``. Its value is a sentence that says why.
 """
 
 import json
@@ -56,15 +57,15 @@ RECORDED_AS = {
     "used": "n_used_blocks",
     "hits": "usable_hit_blocks",
 }
-"""The names of columns in traces, by their names in step tables, where the two differ.
+"""The names in traces of the columns that have another name in step tables, by their names in step tables.
 
-Traces have the names that the step tables recorded from the Spyre plugins have.
+The names in traces are those in step tables that were recorded from the Spyre plugins.
 """
 FIELDS = ("name", "limits", "requests", *OPTION_KEYS)
 MADE = frozenset({"columns", "steps", "tables", "error"})
 """Keys that a trace adds to an item. If an item of the input already has such a key, its value is replaced."""
 KEPT = MADE | {"mode", "validate"}
-"""Keys that are ignored in the items of the input, because traces or recordings have them."""
+"""Keys that an item of the input may have, but that are ignored. Items of traces and of recordings have them."""
 MEANT = {
     "aborts": "a request has abort_step",
     "scheduler": "; ".join(f"the key {key} selects the {owner.name} scheduler" for key, owner in OPTION_KEYS.items()),
@@ -73,14 +74,15 @@ MAX_BYTES = 100_000_000
 
 
 class TraceError(ValueError):
-    """A workload can't be read or run. The message is one sentence. It names the file, the item and the wrong field."""
+    """A workload can't be read or run. The message is a sentence that names the file, the item and the wrong field."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """A workload. ``data`` is its item of the input, as JSON. ``where`` is the start of messages: file and item.
+    """A workload. ``data`` is the item of the input that describes it, as JSON.
 
-    ``name`` is also the seed of random prompts.
+    ``where`` is the beginning of error messages, which names the file and the item. ``name`` is also the seed of the
+    workload's random prompts.
     """
 
     where: str
@@ -102,8 +104,8 @@ def read_items(path: Path, model: str) -> list[Item]:
 def trace_items(items: Sequence[Item], driver: Driver) -> Iterator[dict[str, Any]]:
     """Run the items, and yield each item with its steps, or with the key ``error`` if the engine did not finish it.
 
-    After an error the engine is closed, and the next item gets a new one. Raises CheckpointError if the model can't be
-    used.
+    If the engine did not finish an item, it is closed, and the next item is run on a new engine. Raises CheckpointError
+    if the model can't be used.
     """
     engines = EnginePool(driver)
     try:
@@ -264,9 +266,9 @@ _FIELD_NAMES = {("prompt", inner): (outer,) for outer, inner in _PROMPT_FIELDS.i
 
 
 def _first_problem(path: tuple[str | int, ...], error: ValidationError) -> str:
-    """Return a message about the first validation error. It says which field is wrong and what its value must be.
+    """Return a message about the first validation error, which says which field is wrong and what its value must be.
 
-    ``path`` is the path of the validated value in the item.
+    ``path`` is the path in the item at which the value that was validated is.
     """
     detail = error.errors(include_url=False)[0]
     location = detail["loc"]
@@ -287,7 +289,7 @@ def _first_problem(path: tuple[str | int, ...], error: ValidationError) -> str:
 
 
 def _kind(value: Any) -> str:
-    """Return a short description of a JSON value, for messages."""
+    """Return a short description of a JSON value for error messages, such as ``a list`` or the value itself."""
     match value:
         case None:
             return "null or nothing"
@@ -300,9 +302,9 @@ def _kind(value: Any) -> str:
 
 
 def _request_data(request: Request) -> dict[str, Any]:
-    """Convert a request of a suite to the form that requests have in an item.
+    """Convert a request of a suite to the JSON form of requests in a trace.
 
-    ``prompt_len`` is None if the length of the prompt depends on a tokenizer.
+    The value of ``prompt_len`` is None if the length of the prompt depends on a tokenizer.
     """
     data: dict[str, Any] = {"prompt_len": request.prompt.length}
     if request.prompt.token_ids is not None and request.prompt.tokens is None:
@@ -359,7 +361,8 @@ def _specs(item: Item, driver: Driver, vocabulary: Vocabulary | None) -> list[Re
 def _vocabulary_for(item: Item, meant: bool) -> Vocabulary | None:
     """Return the vocabulary of the item's model, None if it is not needed.
 
-    It is needed if the token ids of prompts matter (``meant``), or if the length of a prompt depends on the tokenizer.
+    It is needed if the token ids of prompts affect the run (``meant``), or if the length of a prompt depends on the
+    tokenizer.
     """
     texts = any(request.prompt.length is None for request in item.requests)
     return _vocabulary(item.setup.model) if meant or texts else None
@@ -371,9 +374,9 @@ def _vocabulary(model: str) -> Vocabulary:
 
 
 def _with_prompt(data: dict[str, Any], request: Request, spec: RequestSpec, meant: bool) -> dict[str, Any]:
-    """Return ``data`` with the length of the prompt added and, if token ids matter (``meant``), its token ids.
+    """Return ``data``, the JSON form of a request, with the length of its prompt and, if needed, the token ids.
 
-    The token ids of a random prompt are not added if they follow from the item's name, which is their seed.
+    Token ids are needed if they affect the run (``meant``), unless the prompt is random with the item's name as seed.
     """
     if "prompt_token_ids" in data:
         return data

@@ -10,10 +10,11 @@ STRUCTURE_KINDS = ("json", "regex", "choice", "grammar", "json_object")
 
 @dataclass(frozen=True)
 class Structure:
-    """A constraint that an answer must follow. ``kind`` is a parameter of vLLM's ``structured_outputs``.
+    """A constraint that an answer must satisfy. ``kind`` is a parameter of vLLM's ``structured_outputs``.
 
-    ``text`` is, by ``kind``: a JSON schema (``json``), a regular expression (``regex``), a list of strings in JSON
-    (``choice``), a grammar (``grammar``), or ``true`` (``json_object``: the answer is any JSON object).
+    ``text`` is a JSON schema if ``kind`` is ``json``, a regular expression if it is ``regex``, a list of strings in
+    JSON if it is ``choice``, and a grammar if it is ``grammar``. For ``json_object``, which allows any JSON object,
+    ``text`` is ``true``.
     """
 
     kind: str
@@ -31,10 +32,11 @@ class Structure:
 class RequestSpec:
     """One request in the form that drivers take. ``request_id`` is the position of the request in its case.
 
-    ``logprobs`` is the number of top tokens to return at each position. With ``golden_token_ids``, a driver with the
-    capability ``golden-tokens`` returns these tokens instead of sampled ones. ``simulated_token_ids`` are the tokens
-    that a model would generate, for drivers that run no model. ``unchecked`` has further parameters, by vLLM's names
-    and with JSON values. They replace the fields of the same name, and can have values that an engine must refuse.
+    ``logprobs`` is the number of top tokens to return at each position. If ``golden_token_ids`` is not empty, a driver
+    with the capability ``golden-tokens`` returns these tokens instead of sampled ones. ``simulated_token_ids`` are the
+    tokens that a model would generate, for drivers that run no model. ``unchecked`` has sampling parameters by vLLM's
+    names, with JSON values. They replace the fields of the same name, and their values may be invalid, to test that an
+    engine refuses them.
     """
 
     request_id: int
@@ -72,9 +74,10 @@ class RequestSpec:
         return bool(penalised or self.logit_bias or self.allowed_token_ids is not None or self.bad_words)
 
     def truncated(self) -> "RequestSpec":
-        """Return this request with its prompt cut to the last ``truncate_prompt_tokens`` tokens, as the engine cuts it.
+        """Return this request with only the last ``truncate_prompt_tokens`` tokens of its prompt, as in the engine.
 
-        With -1, all tokens are kept: it means as many tokens as fit the context, and the prompts of cases with -1 fit.
+        The value -1 means as many tokens as fit the context. All tokens are then kept, because prompts of cases with
+        this value fit the context.
         """
         keep = self.truncate_prompt_tokens
         if keep is None:

@@ -10,9 +10,9 @@ from harness.types.step_table import StepRow
 class Token(NamedTuple):
     """A generated token. ``logprob`` is the natural logarithm of its probability under the model's raw logits.
 
-    ``rank`` is the token's rank among all tokens, from 1. ``top`` holds the top tokens as (token id, logprob), best
-    first, as many as the request's ``logprobs``. If the driver lacks the capability ``logprobs``, ``logprob``, ``rank``
-    and ``top`` have their defaults.
+    ``rank`` is the token's rank among all tokens of the vocabulary; the most likely token has rank 1. ``top`` has the
+    most likely tokens as (token id, logprob), most likely first. Their number is the request's ``logprobs``. If the
+    driver lacks the capability ``logprobs``, ``logprob`` and ``rank`` are None, and ``top`` is empty.
     """
 
     token_id: int
@@ -39,10 +39,11 @@ class Run:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The result of a check. ``headline`` is one line, and ``details`` are the lines below it in a message.
+    """The result of a check: whether it passed, with a message. ``headline`` is the message in one line.
 
-    ``rule`` says what is checked and where it is documented, "" if the check names no rule. ``data`` has values for
-    reports. It contains only built-in types, because it is sent between processes.
+    ``details`` are further lines of the message. ``rule`` says what is checked and where it is documented, "" if the
+    check names no rule. ``data`` has values for reports. It contains only built-in types, because it is sent between
+    processes.
     """
 
     passed: bool

@@ -6,7 +6,7 @@ from typing import Literal
 DEFAULT_SCHEDULER: Literal["continuous"] = "continuous"
 """The scheduler that is used if neither the suite nor the driver names one.
 
-A row of a step table is also taken to be of this scheduler if none of its columns identifies another one.
+A row of a step table is assumed to be of this scheduler if it has no column that only another scheduler has.
 """
 
 
@@ -14,9 +14,9 @@ A row of a step table is also taken to be of this scheduler if none of its colum
 class ChunkingSetup:
     """Options of the chunked scheduler. docs/scheduling-rules-chunked.md has the rules.
 
-    ``chunk_size`` is in tokens. With ``interleave``, no prefill step follows another one while a request is decoding.
-    With ``long_output_priority``, the requests with the fewest generated tokens are paused first, otherwise those with
-    the most.
+    ``chunk_size`` is in tokens. With ``interleave``, two prefill steps never follow each other while a request is
+    decoding. ``long_output_priority`` determines which requests are paused first: with it, those with the fewest
+    generated tokens, without it, those with the most.
     """
 
     chunk_size: int = 128
@@ -46,17 +46,17 @@ class TokenBudgetSetup:
 
 
 SchedulerOptions = ChunkingSetup | TokenBudgetSetup
-"""Options with which an engine's scheduler is started. One type for each scheduler that has options."""
+"""The options with which an engine's scheduler is started. Each scheduler that has options has a type of its own."""
 
 
 @dataclass(frozen=True)
 class EngineSetup:
-    """What can't be changed after an engine is started: model, shape and scheduler. Equal setups share an engine.
+    """The settings of an engine that can't be changed after its start. Cases with equal setups share an engine.
 
-    ``max_model_len`` and ``max_num_seqs`` are the largest that the engine can have: a case can set lower
-    SchedulingLimits while the engine runs. With ``num_blocks`` None the engine chooses the size of its KV cache.
-    ``scheduler`` is ``continuous``, ``static`` (a baseline), ``chunked`` or ``token_budget``. ``options`` are the
-    options of that scheduler, None if it has none.
+    ``max_model_len`` and ``max_num_seqs`` are upper bounds: a case can set lower SchedulingLimits while the engine
+    runs. If ``num_blocks`` is None, the engine chooses the size of its KV cache. ``scheduler`` is ``continuous``,
+    ``static`` (a baseline), ``chunked`` or ``token_budget``. ``options`` are the options of the scheduler, None if the
+    scheduler has no options.
     """
 
     model: str

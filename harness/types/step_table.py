@@ -20,10 +20,10 @@ class Write(NamedTuple):
 class StepRow(NamedTuple):
     """One row of a step table: the observable state after a step.
 
-    Requests are named by their position in the case, from 0. ``waiting`` is in order of arrival, ``running`` newest
-    first. ``outputs`` are the requests that got a token in this step, and ``finished`` those for which it was the last
-    token. ``used`` is the number of blocks that requests hold, and ``reserved`` the number of blocks that are reserved
-    for requests. Both are None if the driver can't observe them.
+    Requests are named by their position in the case, from 0. ``waiting`` is in order of arrival, and ``running`` has
+    the newest request first. ``outputs`` are the requests that got a token in this step, and ``finished`` are those of
+    them that got their last token. ``used`` is the number of blocks that requests hold, and ``reserved`` the number of
+    blocks that are reserved for requests. Both are None if the driver can't observe them.
 
     Columns that a scheduler does not have are None. ``paused`` and ``hits`` are columns of the chunked scheduler.
     ``paused`` is in the order in which requests are resumed. ``hits`` holds (request, number of prefix blocks found in

@@ -1,4 +1,7 @@
-"""Environment variables of libraries that the harness sets before it imports them. Values of the user are kept."""
+"""Environment variables that the harness sets before it imports the libraries that read them.
+
+A variable that the user has set keeps its value.
+"""
 
 import os
 from collections.abc import Mapping
@@ -11,10 +14,10 @@ DEFAULTS: Mapping[str, str] = {
     # threads, and torch then raises "Invalid thread pool".
     "HF_DEACTIVATE_ASYNC_LOAD": "1",
 }
-"""The variables with their values. Subprocesses inherit them."""
+"""The values of the environment variables that the user has not set. Subprocesses inherit the variables."""
 
 
 def set_defaults() -> None:
-    """Set those of the variables in ``DEFAULTS`` that are not set."""
+    """Set each environment variable in ``DEFAULTS`` to its default value, unless it is already set."""
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)

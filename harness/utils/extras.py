@@ -14,9 +14,9 @@ EXTRAS: Mapping[str, Mapping[str, str]] = {
 
 
 def why_missing(*extras: str) -> str | None:
-    """Return one sentence that says which packages of these extras are missing and how to install them.
+    """Return a sentence that says which packages of these extras are missing and how to install them.
 
-    Return None if all are installed.
+    Return None if all packages of these extras are installed.
     """
     missing = {name: extra for extra in extras for name, module in EXTRAS[extra].items() if find_spec(module) is None}
     if not missing:

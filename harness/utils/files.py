@@ -10,7 +10,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
     If ``path`` is a symbolic link, the file to which the link points is replaced. ``path`` is written directly, without
     a temporary file, if it is not a regular file, for example ``/dev/stdout``, or if its folder is not writable. Raises
-    OSError.
+    OSError if the file can't be written.
     """
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
@@ -32,5 +32,8 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def write_text_whole(path: Path, text: str) -> None:
-    """Write text as ``write_whole`` does, in UTF-8. A lone surrogate is written as an escape such as ``\\ud83d``."""
+    """Write text in UTF-8, so that ``path`` has either its old content or the new one, but never a part of it.
+
+    A lone surrogate is written as an escape such as ``\\ud83d``.
+    """
     write_whole(path, text.encode("utf-8", "backslashreplace"))

@@ -1,7 +1,8 @@
 """Measure the time that a test run spends on imports, on starting engines, on steps, and so on.
 
-Each process has counters, which it sends with its next test result. A forked process inherits the counters that its
-parent has not sent yet, and sends them. So a process that only forks other processes need not send results.
+Each process has counters, and sends their values with its next test result. A forked process inherits the values that
+its parent has not sent yet, and sends them with its own. Therefore a process that only forks other processes, and sends
+no test results, need not send its counters.
 """
 
 import time
@@ -36,7 +37,7 @@ def timed(name: Name) -> Generator[None, None, None]:
 
 
 def take() -> dict[str, float]:
-    """Return the counters of this process, and set them to zero."""
+    """Return the values of this process's counters since the last call, and set the counters to zero."""
     taken = {name: round(amount, 4) for name, amount in _spent.items()}
     _spent.clear()
     return taken

@@ -1,8 +1,9 @@
 """Start processes that end when their parent ends, even if the parent is killed with SIGKILL.
 
-On Linux the kernel sends a signal to the child (parent-death signal, ``PR_SET_PDEATHSIG``). It does so when the
-*thread* that has started the child ends, so ``start_with_parent`` starts children from a thread that lives as long as
-the process. On other systems, children notice the end of their parent because the pipe to it is closed.
+On Linux the kernel sends a signal to the child when its parent ends (parent-death signal, ``PR_SET_PDEATHSIG``). More
+precisely, it sends the signal when the *thread* that has started the child ends. Therefore ``start_with_parent`` starts
+children from a thread that lives as long as the process. On other systems, a child detects the end of its parent
+because the pipe between the two is closed.
 
 The module is also a program: ``python subprocesses.py PARENT COMMAND…`` runs ``COMMAND`` so that it ends when the
 process with the id ``PARENT`` ends.
@@ -23,7 +24,10 @@ _SET_PARENT_DEATH_SIGNAL = 1
 
 
 def end_with_parent(parent: int) -> None:
-    """Let the kernel kill this process when the process ``parent`` ends. If that process has ended, exit now."""
+    """Make the kernel kill this process when its parent ends. If the parent has already ended, exit immediately.
+
+    ``parent`` is the id of the parent process. On other systems than Linux, only check whether it has already ended.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:

@@ -1,4 +1,4 @@
-"""Say in plain words what pydantic found wrong with a value."""
+"""Convert validation errors of pydantic to messages for users."""
 
 import re
 from collections.abc import Mapping
@@ -13,16 +13,16 @@ TYPES: Mapping[str, str] = {
     "tuple_type": "a list",
     "list_type": "a list",
 }
-"""What a value must be, by the type of pydantic's error."""
+"""Names of types in messages, by the type of pydantic's error."""
 MAPPINGS = ("model_type", "dict_type")
 
 
 def must_be(error: Mapping[str, Any], mapping: str) -> str:
-    """Return, for an error of pydantic, what the value must be, such as ``must be a whole number``.
+    """Return what a value must be according to a validation error of pydantic, such as ``must be a whole number``.
 
-    ``error`` is an element of ``ValidationError.errors()``. ``mapping`` is the name of a mapping in the file's format,
-    ``a mapping`` in YAML and ``an object`` in JSON. For an error that is not about a type, return pydantic's message,
-    with ``must`` instead of ``should``.
+    ``error`` is an element of ``ValidationError.errors()``. ``mapping`` is the word for a mapping in the format of the
+    user's file: ``a mapping`` in YAML, ``an object`` in JSON. For an error that is not about the type of the value,
+    return pydantic's message with ``must`` instead of ``should``.
     """
     kind = error["type"]
     if kind in MAPPINGS:

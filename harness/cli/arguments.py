@@ -10,11 +10,11 @@ from harness.drivers.registry import BUILT_IN, UNSTEPPED, driver_names, unknown
 from harness.suites.shipped import found
 
 Subparsers = Any
-"""The type of the result of ``ArgumentParser.add_subparsers``, whose class argparse does not export."""
+"""The type of the object that ``ArgumentParser.add_subparsers`` returns. argparse does not export this type."""
 
 
 class CommandError(Exception):
-    """The command can't be executed. The message is one sentence for the user. The exit status is 2."""
+    """Raised if a command can't be executed. The command prints the message, one sentence, and exits with status 2."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -32,7 +32,10 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_command(subparsers: Subparsers, name: str, run: Callable[..., int], about: str, examples: str) -> Parser:
-    """Add a subcommand to the parser. ``run`` executes it, ``about`` is its help and ``examples`` end the help page."""
+    """Add the subcommand ``name``. ``run`` executes it, and returns the exit status.
+
+    ``about`` is the help text of the subcommand in one line. ``examples`` are shown at the end of its help page.
+    """
     epilog = f"examples:\n{examples}" if "\n" in examples.strip() else f"example:\n{examples}"
     parser: Parser = subparsers.add_parser(
         name, help=about, description=f"{about[:1].upper()}{about[1:]}.", epilog=epilog
@@ -42,7 +45,10 @@ def add_command(subparsers: Subparsers, name: str, run: Callable[..., int], abou
 
 
 def add_selection(parser: Parser, what: str) -> None:
-    """Add the arguments PATH, which selects suites, and ``--marker``, which selects cases or tests (``what``)."""
+    """Add the argument PATH, which selects suites, and the option ``--marker``, which selects by marker.
+
+    ``what`` names what ``--marker`` selects in the help text: ``cases`` or ``tests``.
+    """
     parser.add_argument(
         "paths",
         nargs="*",

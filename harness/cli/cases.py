@@ -86,7 +86,7 @@ def run(arguments: Namespace) -> int:
 
 
 def listed_tests(files: Sequence[Path]) -> Iterator[Listed]:
-    """Yield every test of these suite files.
+    """Yield every test of the suite files ``files``.
 
     Raises SuiteError if a suite has mistakes, and CommandError if it expands to more tests than ``max_tests``.
     """
@@ -101,9 +101,9 @@ def listed_tests(files: Sequence[Path]) -> Iterator[Listed]:
 
 
 def with_markers(tests: Sequence[Listed], markers: Sequence[str]) -> list[Listed]:
-    """Return the tests that have all of these markers.
+    """Return the tests that have all of the markers ``markers``.
 
-    Raises CommandError for an unknown marker, and if no test has all of them.
+    Raises CommandError for an unknown marker, and if no test has all of these markers.
     """
     known = {*MARKERS, *(name for test in tests for name in test.markers)}
     for marker in markers:

@@ -18,7 +18,7 @@ _EXAMPLES = """\
 
 @dataclass(frozen=True)
 class Completed:
-    """What the shell can complete after a subcommand: its options, and the values of options with a fixed choice."""
+    """The words that the shell can complete after a subcommand: options, and values of options with fixed choices."""
 
     about: str
     options: tuple[str, ...]

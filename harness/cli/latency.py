@@ -1,4 +1,4 @@
-"""``spyre-cb compare --latency``: which requests take longer in one set of runs than in another."""
+"""``spyre-cb compare --latency``: find the requests that take longer in one set of runs than in another."""
 
 import json
 from argparse import Namespace
@@ -15,9 +15,9 @@ _TITLES = {metric.name: metric.title for metric in METRICS}
 
 
 def compare_folders(arguments: Namespace) -> int:
-    """Compare the latencies of the runs in the folders ``before`` and ``after``, and print the comparison.
+    """Compare the latencies of the runs in the folders FIRST and SECOND, and print the comparison.
 
-    Return exit status 1 if requests take more time per step, or more steps, in ``after``. Raises CommandError if the
+    Return exit status 1 if requests take more time per step, or more steps, in SECOND. Raises CommandError if the
     folders can't be compared.
     """
     if arguments.html:

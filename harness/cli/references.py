@@ -40,7 +40,7 @@ _EXAMPLES = """\
 
 @dataclass(frozen=True)
 class _CaseFile:
-    """The file with the reference outputs of one case for one model, and the requests whose outputs belong in it."""
+    """The file with the reference outputs of one case for one model, and the requests whose outputs the file has."""
 
     file: Path
     checkpoint: Checkpoint

@@ -63,9 +63,10 @@ def run(arguments: Namespace) -> int:
 
 
 def _read(files: Sequence[Path]) -> tuple[list[Recorded], list[Missing]]:
-    """Return the runs in these files. For each empty file, return a ``Missing`` instead, as its run wrote nothing.
+    """Read results files. Return (the runs in them, a ``Missing`` for each file that is empty).
 
-    Raises ResultsError if a file is not a results file, or if all files are empty.
+    A file is empty if its run ended before it wrote anything. Raises ResultsError if a file is not a results file, or
+    if all files are empty.
     """
     runs, empty = [], []
     for path in files:

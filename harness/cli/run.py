@@ -55,7 +55,10 @@ def run(arguments: Namespace) -> int:
 
 
 def pytest_arguments(arguments: Namespace) -> list[str]:
-    """Convert the arguments of this command to those of pytest. Raises CommandError for a path that does not exist."""
+    """Convert the arguments of ``spyre-cb run`` to arguments of pytest.
+
+    Raises CommandError for a path that does not exist.
+    """
     paths = [_resolved(path) for path in arguments.paths or [str(default_suites())]]
     selection = (("-m", arguments.markers), ("-k", arguments.names), ("-n", arguments.workers))
     chosen = [word for flag, value in selection if value is not None for word in (flag, value)]
@@ -64,10 +67,10 @@ def pytest_arguments(arguments: Namespace) -> list[str]:
 
 
 def _settings(paths: Sequence[str]) -> list[str]:
-    """Return pytest arguments for running suites of the installed package from any folder.
+    """Return the pytest arguments that are needed to run suites of the installed package from any folder.
 
-    Tests are then named by the path inside the package, and the pytest configuration of the current project is not
-    used. Return an empty list for suites that are not the package's.
+    With these arguments, test ids have the paths inside the package, and the pytest configuration of the current
+    project is not used. Return an empty list if ``paths`` are other suites.
     """
     home = shipped()
     files = [resolved(path.partition("::")[0]) for path in paths]
@@ -107,7 +110,7 @@ def _for_pytest(option: Option, value: object) -> Iterator[str]:
 def _as_typed(option: Option) -> Callable[[str], str]:
     """Return an argparse type that checks an option's value and returns it unchanged.
 
-    Error messages have the option's name in this command, such as ``--html``.
+    Its error messages name the option as in ``spyre-cb run``, for example ``--html`` and not ``--cb-html``.
     """
 
     def checked(text: str) -> str:

@@ -50,7 +50,7 @@ def add_to(subparsers: Subparsers) -> None:
         "--driver", type=stepped_driver, default=DEFAULT, metavar="NAME", help=f"engine under test (default: {DEFAULT})"
     )
     parser.add_argument(
-        "--all", action="store_true", help="don't stop at the first failure; shrink and count all failures"
+        "--all", action="store_true", help="run all workloads, also after a failure; shrink and count all that fail"
     )
     parser.add_argument("--seed", type=count, default=0, metavar="S", help="seed of the workloads (default: 0)")
     parser.add_argument(
@@ -95,9 +95,9 @@ def run(arguments: Namespace) -> int:
 
 
 def _scheduler(driver: Driver, given: str | None) -> str:
-    """Return the name of the scheduler to run the workloads with: the given one, else the driver's.
+    """Return the name of the scheduler to run the workloads with: ``given``, or if it is None the driver's scheduler.
 
-    Raises CommandError if the driver runs only one scheduler, and it is not the given one.
+    Raises CommandError if the driver runs only one scheduler, and this is not ``given``.
     """
     own = scheduler_of(driver)
     if given and given != own and hasattr(driver, "scheduler"):
@@ -106,9 +106,9 @@ def _scheduler(driver: Driver, given: str | None) -> str:
 
 
 def _refuse_unwritable(folder: Path) -> None:
-    """Check before the search that suites can be written to the folder. The folder is not created.
+    """Raise CommandError if suites can't be written to ``folder``. This is checked before the search.
 
-    Raises CommandError if they can't.
+    The folder is not created.
     """
     there = next((path for path in (folder, *folder.absolute().parents) if os.path.lexists(path)), folder)
     if not there.is_dir() or not os.access(there, os.W_OK):
@@ -118,8 +118,8 @@ def _refuse_unwritable(folder: Path) -> None:
 def _survey(driver: Driver, budget: int, seed: int, scheduler: str, folder: Path) -> bool:
     """Run ``budget`` workloads with one driver, without stopping at a failure. Return whether any workload failed.
 
-    For each kind of failure, print how often it occurred and the smallest workload that fails in this way, and write
-    this workload as a suite to ``folder``.
+    For each kind of failure, print how often it occurred, print the smallest workload that fails in this way, and write
+    this workload to a suite file in ``folder``.
     """
     from harness.search.survey import survey
 
@@ -149,9 +149,9 @@ def _print_shrinking(number: int, count: int) -> None:
 
 
 def _search(driver: Driver, budget: int, seed: int, scheduler: str, folder: Path) -> bool:
-    """Run up to ``budget`` workloads with one driver, until one fails. Return whether one has failed.
+    """Run up to ``budget`` workloads with one driver, until one fails. Return whether a workload failed.
 
-    Print the failure, and write the failing workload as a suite to ``folder``.
+    If a workload fails, print the failure, and write the workload to a suite file in ``folder``.
     """
     from harness.search.run import search
 

@@ -13,12 +13,12 @@ _EXAMPLES = """\
 
 
 def add_to(subparsers: Subparsers) -> None:
-    """Add this subcommand to the help only. ``hand_over`` runs it before any arguments are parsed."""
+    """Add the subcommand ``serve`` to the help text. ``hand_over`` runs it, before arguments are parsed."""
     about = "serve the reference engine over HTTP, with OpenAI's API"
     add_command(subparsers, "serve", lambda _: 0, about, _EXAMPLES)
 
 
 def hand_over(argv: Sequence[str]) -> None:
-    """Replace this process by the server. Does not return."""
+    """Replace this process by the server, with the arguments ``argv``. Does not return."""
     os.environ["SPYRE_CB_PROG"] = "spyre-cb serve"
     os.execv(sys.executable, [sys.executable, "-m", "engine.entrypoints.server", *argv])

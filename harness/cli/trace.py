@@ -101,7 +101,7 @@ def _report_failed(items: Sequence[Item], traced: Sequence[Mapping[str, Any]]) -
 
 
 def _chosen(items: list[Item], arguments: Namespace) -> list[Item]:
-    """Return the workloads named with ``--only``, or all. Raises CommandError for an unknown name."""
+    """Return the workloads that ``--only`` names, without ``--only`` all. Raises CommandError for an unknown name."""
     if not arguments.only:
         return items
     names = [item.name for item in items]
@@ -114,7 +114,7 @@ def _chosen(items: list[Item], arguments: Namespace) -> list[Item]:
 
 
 def _named_apart(items: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield each traced workload, together with a unique file name for it."""
+    """Yield (unique name for a file, workload) for each traced workload."""
     taken: Counter[str] = Counter()
     for item in items:
         name = re.sub(r"[^A-Za-z0-9._-]+", "-", item["name"]).strip("-.") or "workload"

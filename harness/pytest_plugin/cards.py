@@ -16,10 +16,10 @@ from harness.utils.text import plural
 
 
 def lease_for(items: Iterable[pytest.Item]) -> Lease | None:
-    """Lease as many cards as the largest engine of these tests needs. Return None if no test needs a card.
+    """Lease as many cards as the largest engine of the tests ``items`` needs. Return None if no test needs a card.
 
-    One lease is enough because the engines run one at a time. Raises CardsError if there are not enough cards, or if
-    they do not become free in time.
+    One lease is enough for all engines, because the engines run one at a time. Raises CardsError if there are not
+    enough cards, or if they do not become free in time.
     """
     sizes = [item.expanded.setup.tensor_parallel_size for item in items if isinstance(item, CaseItem) and on_card(item)]
     cards = find_cards() if sizes else ()
@@ -34,7 +34,7 @@ def on_card(item: CaseItem) -> bool:
 
 
 class CardsHere:
-    """A pytest plugin for runs without ``--cb-isolation``: leases cards once for all tests of this process."""
+    """A pytest plugin for runs without ``--cb-isolation``: leases cards for all tests of this process in one lease."""
 
     def __init__(self) -> None:
         self._lease: Lease | None = None

@@ -1,4 +1,4 @@
-"""Replace pytest's own run protocol for cases, to run them in another process, or to repeat them after a failure."""
+"""Replace pytest's hook that runs a test, for cases: run them in another process, or repeat them after a failure."""
 
 from collections.abc import Callable, Sequence
 
@@ -39,8 +39,8 @@ class CaseProtocol:
     def _with_retries(self, item: CaseItem, nextitem: pytest.Item | None) -> Sequence[pytest.TestReport]:
         """Run a case, and repeat it until it passes or there are no retries left. Return the reports of one attempt.
 
-        If the case passes, these are the reports of the attempt that passed, with the text of the first failure
-        attached. Otherwise these are the reports of the first attempt. A known failure is not repeated.
+        If the case passes at last, the reports are those of the attempt that passed, with the text of the first failure
+        attached. Otherwise they are those of the first attempt. A known failure is not repeated.
         """
         item.announce()
         first = self._run(item, nextitem)

@@ -39,7 +39,7 @@ from harness.utils.digests import content, digest_of
 
 SERVER_PROPERTY = "spyre_cb_server"
 """Name of the user property of a test whose shared server was replaced before the test. Its value says why."""
-TOO_MANY = "if you want that many tests, raise max_tests in the suite, or use --cb-max-tests"
+TOO_MANY = "to run that many tests, raise max_tests in the suite, or use --cb-max-tests"
 
 
 class SuiteFile(pytest.File):
@@ -111,7 +111,7 @@ class CaseItem(pytest.Item):
 
     @property
     def line(self) -> int:
-        """Return the number of the line at which the case begins in its suite file, from 1."""
+        """Return the number of the line at which the case begins in its suite file. The first line is 1."""
         return self.loaded.line_of_case(self.expanded.index)
 
     @property
@@ -130,7 +130,7 @@ class CaseItem(pytest.Item):
         )
 
     def warm_up(self) -> None:
-        """Start the test's engine or server before this process is forked, so that all forks share it."""
+        """Start the engine or server of the test before this process is forked, so that all forks use the same one."""
         engines, need = self.settings.engines, self.server_need
         if need is None:
             engines.warm_up([self.expanded.setup])
@@ -138,9 +138,9 @@ class CaseItem(pytest.Item):
             engines.warm_up_server(need, self.nodeid)
 
     def cool_down(self, *, well: bool) -> None:
-        """Discard the test's server if ``well`` is False: if the test, which ran in a fork of this process, failed.
+        """Discard the server of the test if ``well`` is False: if the test failed in a fork of this process.
 
-        The server may be in a state in which other tests would fail.
+        After a failed test, the server may be in a state in which other tests would fail.
         """
         engines, need = self.settings.engines, self.server_need
         engines.servers.take_notes()  # The fork has reported these notes.
@@ -241,7 +241,7 @@ class CaseItem(pytest.Item):
         return f'python -m pytest "{shown_file(self.path)}::{self.name}" --cb-bless'
 
     def _header(self) -> dict[str, Any]:
-        """Return the data about the test that its report always has, even without a result."""
+        """Return the data about the test that its report always has, even if the test has no result."""
         suite, case, configuration = self.loaded.suite, self.expanded.case, self.expanded.configuration
         first_line, source = self.loaded.source_of_case(self.expanded.index)
         known = {"known_failure": self.known_failure} if self.known_failure else {}
@@ -283,10 +283,10 @@ class CaseItem(pytest.Item):
 
 
 def _rounded_up(limits: Limits, setup: EngineSetup) -> str:
-    """Return a hint for the end of an error message of an engine. Return "" if the engine has the limits of the case.
+    """Return a hint for the end of an error message of an engine that says that the case's limits were rounded up.
 
     Engines are compiled for a few shapes (``max_model_len`` and ``max_num_seqs``), so the limits of a case are rounded
-    up to such a shape.
+    up to such a shape. Return "" if the limits of the case are the limits of the engine.
     """
     effective = _effective_limits(limits, setup)
     if (effective.max_model_len, effective.max_num_seqs) == (setup.max_model_len, setup.max_num_seqs):
@@ -300,7 +300,7 @@ def _rounded_up(limits: Limits, setup: EngineSetup) -> str:
 def _effective_limits(limits: Limits, setup: EngineSetup) -> SchedulingLimits:
     """Return the limits with which the server of a test is started.
 
-    Limits that the case does not give are those of the engine's shape, so that more cases can share a server.
+    Limits that the case does not give are the limits of ``setup``, so that more cases can share a server.
     """
     return SchedulingLimits(
         limits.max_model_len or setup.max_model_len,

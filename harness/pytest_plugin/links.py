@@ -17,9 +17,9 @@ _seen_key = pytest.StashKey[dict[str, Path]]()
 
 
 def is_new(config: pytest.Config, file: Path) -> bool:
-    """Return False if pytest has already collected this suite under another path, because of symbolic links.
+    """Return False if pytest has already collected the suite ``file`` under another path, because of symbolic links.
 
-    Return True for a file on the command line in any case.
+    For a file on the command line, always return True.
     """
     seen = config.stash.setdefault(_seen_key, {})
     real = os.path.realpath(file) if file.exists() else f"{os.path.realpath(file.parent)}/{file.name}"

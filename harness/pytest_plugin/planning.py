@@ -1,8 +1,8 @@
 """Determine the plan of a run, for the header of the results file, and deselect tests that have a result already.
 
-The plan lists all tests of the run. With ``--cb-shard``, it lists them by part: the tests of part 1, those of part 2,
-and so on. With ``--cb-resume``, tests have results from an earlier run. With xdist, only workers collect tests. They
-write the plan to a file, which the controller reads.
+The plan lists all tests of the run. With ``--cb-shard``, it lists the tests of part 1, then the tests of part 2, and so
+on. With ``--cb-resume``, tests that have a result from an earlier run are deselected. With xdist, only workers collect
+tests. The workers write the plan to a file, which the controller reads.
 """
 
 import json
@@ -103,7 +103,7 @@ class Planning:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Set exit status 0 if no test ran because all tests have results already, or are in other parts (shards)."""
+        """Set exit status 0 if no test ran because all tests have results already, or belong to other shards."""
         is_controller = not hasattr(self._config, "workerinput")
         if is_controller and session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and any(self._parts):
             session.exitstatus = pytest.ExitCode.OK

@@ -65,8 +65,8 @@ class ResultStream:
     def pytest_sessionstart(self) -> None:
         """Create the results file and write its header. With ``--cb-resume``, keep the file, and check its header.
 
-        Raises pytest.UsageError if that header is of another run. ``register.py`` has checked that the file can be
-        written.
+        Raises pytest.UsageError if the header is of another run. The code in ``register.py`` has already checked that
+        the file can be written.
         """
         if self._results is not None:
             self._file = ResultsFile(self._results)
@@ -78,7 +78,7 @@ class ResultStream:
     def plan(self, plan: Plan) -> None:
         """Write the plan, which lists the tests of the run, and the results of a resumed run to the results file.
 
-        This is called before the first test. Raises pytest.UsageError if the resumed run had other tests.
+        This method is called before the first test. Raises pytest.UsageError if the resumed run had other tests.
         """
         self._plan = plan
         kept: Mapping[str, Any] = {}
@@ -131,13 +131,14 @@ class ResultStream:
         self._show_running()
 
     def result_of(self, nodeid: str) -> Mapping[str, Any]:
-        """Return the result of a test, as far as it is known."""
+        """Return what is known of the result of a test. The test may still be running."""
         return self._by_test.get(nodeid, {})
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
         """Write the result of a test.
 
-        xdist does not call this hook for a test whose worker died. That result is written at the end of the session.
+        xdist does not call this hook for a test whose worker died. The result of such a test is written at the end of
+        the session.
         """
         self._running.pop(nodeid, None)
         self._write_result(nodeid)
@@ -178,7 +179,7 @@ class ResultStream:
             session.exitstatus = max(int(session.exitstatus), int(pytest.ExitCode.INTERNAL_ERROR))
 
     def _stopped(self, session: pytest.Session) -> str:
-        """Return pytest's reason why the run ended before its last test, such as ``-x``. Return "" if it did not."""
+        """Return pytest's reason why the run ended before its last test, such as ``-x``. Return "" if all tests ran."""
         tests = getattr(session, "items", ())
         all_ran = bool(tests) and all(item.nodeid in self._written for item in tests)
         return "" if all_ran else str(getattr(session, "shouldfail", "") or getattr(session, "shouldstop", "") or "")

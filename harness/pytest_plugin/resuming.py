@@ -25,9 +25,10 @@ TO_START_AGAIN = "name another file, or leave out --cb-resume to run all tests a
 
 @dataclass(frozen=True)
 class Earlier:
-    """Node ids of tests of an earlier run.
+    """The tests of an earlier run that this run continues, by node id.
 
-    The tests ``kept`` have a result and do not run again. The tests ``killed`` were running when a run was killed.
+    The tests ``kept`` have a result, and do not run again. The tests ``killed`` were running when the earlier run, or a
+    run that it continued, was killed.
     """
 
     kept: frozenset[str]
@@ -41,7 +42,7 @@ NOTHING = Earlier(frozenset(), frozenset())
 class EarlierRun:
     """The run that is resumed: its header, and the results that are kept, by test.
 
-    ``killed`` has the tests that were running when a run was killed, each with the number of times that this happened.
+    ``killed`` has, for each test that was running when a run was killed, the number of times that this has happened.
     """
 
     path: Path
@@ -56,8 +57,8 @@ class EarlierRun:
     def refuse_another(self, header: Mapping[str, Any]) -> None:
         """Raise pytest.UsageError if the current run is not the same as this earlier run.
 
-        ``header`` is that of the current run. For example, engine, models, options and part must be the same. The lists
-        of tests are compared only if both headers have one.
+        ``header`` is the header of the current run's results file. For example, engine, models, options and part must
+        be the same. The lists of tests are compared only if both headers have one.
         """
         mine, its = (_part(each) for each in (header, self.header))
         what = f"this run is {mine}, and the file is of {its}" if mine != its else difference(self.header, header)
@@ -101,9 +102,10 @@ def earlier_run(path: Path) -> EarlierRun | None:
 
 
 def plan_fields(option: Namespace, plan: Plan | None, earlier: EarlierRun | None) -> dict[str, Any]:
-    """Return the fields of a results file's header that say which run, and which part of the run, the file is of.
+    """Return the fields of a results file's header that identify the run and the part of the run.
 
-    These are the options, the part and the tests. ``plan`` is None while the tests are not known.
+    The fields have the options, the part and the tests. ``plan`` is None before the tests are collected, and
+    ``earlier`` is None if no run is continued.
     """
     shard = getattr(option, "cb_shard", None)
     given = {

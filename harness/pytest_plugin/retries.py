@@ -12,7 +12,7 @@ from harness.utils.text import plural
 class FlakyTests:
     """A pytest plugin in the main process (with xdist, the controller): reports flaky tests.
 
-    The run fails if there are any, unless ``allowed`` is True (``--cb-allow-flaky``).
+    The run fails if there are flaky tests, unless ``allowed`` is True (``--cb-allow-flaky``).
     """
 
     def __init__(self, *, allowed: bool) -> None:

@@ -1,7 +1,7 @@
 """The pytest plugin of sessions that have suites: collects suite files, and prepares the settings of the run.
 
-``harness/cases/`` runs the tests. This module sets the number of torch's threads to one, before torch is imported. That
-is fastest for the built-in model, and with more threads, two workers on the same cores would be many times slower.
+``harness/cases/`` runs the tests. This module sets the number of torch's threads to one, before torch is imported. One
+thread is fastest for the built-in model. With more threads, two workers on the same cores would be many times slower.
 """
 
 import os
@@ -69,7 +69,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def _driver(config: pytest.Config) -> Driver:
     """Return the driver of the run. Raises pytest.UsageError if the driver can't be used.
 
-    If the command line also names an invalid suite, the error is about the suite instead.
+    If the command line also names an invalid suite, the error is about the suite and not about the driver.
     """
     try:
         return driver_from_options(config.option)
@@ -162,7 +162,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def _find(model: str) -> None:
-    """Check that a model exists, to report one error at the start instead of one in every test."""
+    """Raise pytest.UsageError if a model does not exist. Otherwise every test would report the same error."""
     try:
         resolve(model)
     except CheckpointError as error:

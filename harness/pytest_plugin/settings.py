@@ -64,9 +64,10 @@ class Settings:
 
 
 def _may_compute(chosen: str | None) -> bool:
-    """Return whether to compute missing reference outputs. ``chosen`` is the value of ``--cb-references``, if given.
+    """Return whether to compute missing reference outputs.
 
-    The default is False if the environment variable CI is set, because in CI missing files must be reported.
+    ``chosen`` is the value of ``--cb-references``, None if the option is not given. The default is False if the
+    environment variable CI is set, because missing files must be reported in CI.
     """
     return chosen == "compute" or (chosen is None and not os.environ.get("CI"))
 

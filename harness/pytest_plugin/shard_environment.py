@@ -9,8 +9,9 @@ SLURM_STEP, SLURM_MAX = "SLURM_ARRAY_TASK_STEP", "SLURM_ARRAY_TASK_MAX"
 
 @dataclass(frozen=True)
 class Scheduler:
-    """A job scheduler. ``index`` and ``total`` are the environment variables with the index and the number of jobs.
+    """A job scheduler, such as SLURM, which sets environment variables for each of several jobs.
 
+    The variable ``index`` has the index of the job, and the variable ``total`` the number of jobs.
     ``first`` is the index of the first job, or the name of the variable with this index. ``hint`` says how to set the
     variable ``total`` if the scheduler does not set it.
     """
@@ -47,7 +48,7 @@ def part_of_this_job(environment: Mapping[str, str]) -> tuple[int, int]:
     """Return which part of the tests this job runs, counted from 1, and the number of parts.
 
     Raises ArgumentTypeError if no job scheduler has set the index of this job, if several have, as with SLURM in a
-    GitLab job, or if a number is missing or impossible. Then the user must give the two numbers.
+    GitLab job, or if a number is missing or impossible. The message tells the user to give the two numbers.
     """
     found = [scheduler for scheduler in SCHEDULERS if environment.get(scheduler.index)]
     if not found:

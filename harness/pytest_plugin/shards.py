@@ -56,7 +56,7 @@ def shard(text: str) -> Shard:
 
 
 def cut(seconds: Sequence[float], parts: int) -> list[int]:
-    """Divide tests into ``parts`` parts of similar duration. Return, for each test, the number of its part, from 1.
+    """Divide tests into ``parts`` parts of similar duration. Return the number of each test's part, counted from 1.
 
     ``seconds`` has the expected duration of each test. A part consists of consecutive tests. The tests are placed one
     after the other on a time axis, which is cut into ``parts`` equal sections. A test is in the part whose section
@@ -72,7 +72,10 @@ def cut(seconds: Sequence[float], parts: int) -> list[int]:
 
 
 def expected(names: Sequence[str], recorded: Mapping[str, float]) -> list[float]:
-    """Return the expected duration of each test in seconds: the recorded one, or the median of all recorded ones."""
+    """Return the expected duration of each test in seconds.
+
+    It is the recorded duration of the test or, if there is none, the median of all recorded durations.
+    """
     known = [recorded[name] for name in names if name in recorded]
     default = median(known) if known else 1.0
     return [max(SHORTEST, recorded.get(name, default)) for name in names]

@@ -1,6 +1,7 @@
 """Report each stage of a run when it is finished. A stage is, for example, all tests of one backend.
 
-The report is a line with the outcomes of the stage. The HTML page is also written, with the results so far.
+The report is a line with the outcomes of the stage. If an HTML page is requested, it is written with the results so
+far.
 """
 
 import time

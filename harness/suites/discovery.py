@@ -11,7 +11,7 @@ __all__ = ["NOT_SUITES", "SUITE_SUFFIXES", "NoSuitesError", "default_suites", "s
 
 
 class NoSuitesError(ValueError):
-    """There are no suite files in the given paths. The message is one sentence for the user."""
+    """Raised if the paths of the user have no suite files. The message is one sentence for the user."""
 
 
 def default_suites() -> Path:
@@ -26,10 +26,10 @@ def default_suites() -> Path:
 
 
 def suite_files(paths: Sequence[Path]) -> list[Path]:
-    """Return the suite files among ``paths``, and those in the folders among ``paths``.
+    """Return the suite files in ``paths``: the files among them, and the suite files in the folders among them.
 
-    A file to which several symbolic links lead is returned only once. Raises NoSuitesError if a folder has no suite, or
-    a link to a suite that does not exist.
+    A file to which several symbolic links lead is returned only once. Raises NoSuitesError if a folder has no suite
+    file, or has a symbolic link to a suite file that does not exist.
     """
     files: dict[str, Path] = {}
     for path in paths or [default_suites()]:
@@ -42,7 +42,7 @@ def suite_files(paths: Sequence[Path]) -> list[Path]:
 
 
 def dangling(link: Path) -> str:
-    """Return what is wrong with a dangling symbolic link, as the end of a sentence."""
+    """Return what is wrong with a symbolic link without a target. The text follows the path of the link in messages."""
     return f"is a link to {os.readlink(link)}, which does not exist"
 
 

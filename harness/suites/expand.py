@@ -20,15 +20,16 @@ SCHEDULER_MARKERS = frozenset(each.marker for each in FORMATS.values())
 
 
 class TooManyTestsError(ValueError):
-    """A suite has more tests, which are its cases times its parameter values, than ``max_tests`` allows."""
+    """Raised if a suite expands to more tests than ``max_tests`` allows."""
 
 
 @dataclass(frozen=True)
 class Configuration:
     """One combination of values of a suite's parameters.
 
-    ``max_num_seqs`` and ``policy`` are None if the suite does not have this parameter. Then that of the case applies.
-    ``model_in_id`` is the name of the model in test ids. If it is "", test ids have the last part of the model's path.
+    ``max_num_seqs`` and ``policy`` are None if they are not parameters of the suite. The value of the case then
+    applies. ``model_in_id`` is the name of the model in test ids. If it is "", test ids have the last part of the
+    model's path.
     """
 
     model: str
@@ -42,7 +43,10 @@ class Configuration:
 
     @property
     def label(self) -> str:
-        """Return the part of a test id that is in brackets, without default values except for model and backend."""
+        """Return the part of a test id that is in brackets, such as ``tiny-granite-eager-tp2``.
+
+        Model and backend are always included, other parameters only if their values are not the defaults.
+        """
         parts = [self.model_in_id or model_label(self.model), self.backend]
         if self.tensor_parallel_size > 1:
             parts.append(f"tp{self.tensor_parallel_size}")
@@ -112,9 +116,9 @@ class Expanded:
         return known.options_for(getattr(self.case, known.options_key)) if known.options_key else None
 
     def markers(self, suite: AnySuite) -> tuple[str, ...]:
-        """Return all markers of this test, each once. ``suite`` is the suite of its case.
+        """Return all markers of the test, without duplicates. ``suite`` is the suite of the test's case.
 
-        Of the markers of schedulers, only the marker of the test's scheduler is included.
+        Markers of other schedulers than the scheduler of the test are left out, even if the suite or the case has them.
         """
         caching = ("prefix_caching",) if getattr(self.options, "enable_prefix_caching", False) else ()
         given = (suite.kind, *self.configuration.markers, *caching, *suite.markers, *self.case.markers)
@@ -128,12 +132,12 @@ def expand(
     """Return all tests of a suite, sorted by configuration, so that the tests of an engine run one after the other.
 
     ``models`` replace ``$models`` in the suite's parameters. ``max_tests`` overrides the suite's ``max_tests``. Raises
-    TooManyTestsError if there are more tests than that.
+    TooManyTestsError if there are more tests than this maximum.
 
     ``scheduler`` is the scheduler of the engine under test. It is used for output and behaviour suites that do not name
-    a scheduler, because outputs and answers are the same with every scheduler. The events under ``happens`` and
-    ``never`` are not, so these keys are then removed from the cases, unless ``scheduler`` is the default scheduler.
-    Scheduler-step suites that do not name a scheduler always use the default scheduler.
+    a scheduler, because outputs and answers are the same with every scheduler. Events are not the same: unless
+    ``scheduler`` is the default scheduler, the keys ``happens`` and ``never`` are removed from the cases of these
+    suites. Scheduler-step suites that do not name a scheduler always use the default scheduler.
     """
     parameters = suite.parameters
     says = "scheduler" in parameters.model_fields_set or suite.kind == "scheduler_steps"
@@ -176,7 +180,7 @@ def model_label(model: str) -> str:
 
 
 def _labels_apart(models: Iterable[str]) -> dict[str, str]:
-    """Return a label for each model. If two models would get the same label, the label of each is its whole name."""
+    """Return the label of each model for test ids. If two models would get the same label, use their whole names."""
     labels = {model: model_label(model) for model in models}
     count = Counter(labels.values())
     return {model: _simple(model) if count[label] > 1 else label for model, label in labels.items()}

@@ -71,7 +71,10 @@ EXAMPLES: Mapping[str, str] = {
 
 
 def example_of(path: tuple[str | int, ...]) -> str:
-    """Return a hint with an example for the last key of ``path`` that has an example, "" if no key has one."""
+    """Return a hint with the example of a key in ``path``, the path of a value: the last key that has an example.
+
+    Return "" if no key of the path has an example.
+    """
     if "steps" in path[:-1]:
         return "such as `[1, 64, [], [0], [0], [], 2, 1]`"
     key = next((part for part in reversed(path) if part in EXAMPLES), None)

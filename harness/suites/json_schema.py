@@ -10,10 +10,10 @@ from harness.suites.schema import POLICY_NAMES, Suite, by_name, one_or_many
 
 
 class _AsWritten(GenerateJsonSchema):
-    """A generator of schemas that also accept the short forms of values.
+    """A generator of JSON Schemas that accept the values that a suite file may have before validators convert them.
 
     For example, a key with a list of names also accepts a single name, which a validator converts to a list. The schema
-    that pydantic generates by itself accepts only the list.
+    that pydantic generates by default accepts only the list.
     """
 
     def function_before_schema(self, schema: Any) -> JsonSchemaValue:
@@ -25,7 +25,7 @@ class _AsWritten(GenerateJsonSchema):
 
 
 def schema_text() -> str:
-    """Return the JSON Schema as text. In a wheel it is also the file ``spyre_cb/suite.schema.json``."""
+    """Return the JSON Schema of suite files as text. In a wheel it is also the file ``spyre_cb/suite.schema.json``."""
     schema = TypeAdapter(Suite).json_schema(schema_generator=_AsWritten)
     head = {"$schema": GenerateJsonSchema.schema_dialect, "title": "A suite of spyre-cb"}
     return json.dumps(head | schema, indent=2, ensure_ascii=False) + "\n"

@@ -46,7 +46,7 @@ MAX_PROBLEMS = 20
 
 
 class SuiteError(Exception):
-    """A suite file has mistakes. ``problems`` are the first mistakes, and ``more`` is the number of others."""
+    """Raised if a suite file has mistakes: ``problems`` has the first ones, ``more`` is the number of further ones."""
 
     def __init__(self, problems: Sequence[Problem], more: int = 0) -> None:
         lines = [*map(str, problems)]
@@ -67,7 +67,10 @@ class LoadedSuite:
     places: Source
 
     def problem(self, path: YamlPath, what: str, hint: str) -> Problem:
-        """Return a problem with the position of the value at ``path``, or of its parent if there is no such value."""
+        """Return a ``Problem`` at the position of the value at ``path``, or of the nearest parent that the file has.
+
+        ``what`` says what is wrong, and ``hint`` what to do.
+        """
         place = self.places.place(self.places.resolve(path))
         return Problem(self.path, place.line, place.column, shown_path(path), what, hint)
 
@@ -77,11 +80,11 @@ class LoadedSuite:
         return f"{shown_file(self.path)}:{place.line}:{place.column}"
 
     def line_of_case(self, index: int) -> int:
-        """Return the line on which a case begins, from 1."""
+        """Return the number of the line in the suite file, counted from 1, on which the case ``index`` begins."""
         return self.places.place(("cases", index)).line
 
     def source_of_case(self, index: int) -> tuple[int, str]:
-        """Return the number of the line on which a case begins, from 1, and the text of the case."""
+        """Return (number of the line on which a case begins, counted from 1, text of the case in the suite file)."""
         node = self.places.node(("cases", index))
         lines = self.text.splitlines()[node.place.line - 1 : node.last_line]
         return node.place.line, "\n".join(lines).rstrip()
@@ -113,8 +116,9 @@ _SUITES: Mapping[str, type[StepsSuite | OutputSuite | BehaviourSuite]] = Mapping
 def _validated(data: dict[str, Any], context: dict[str, Any]) -> StepsSuite | OutputSuite | BehaviourSuite:
     """Validate the content of a suite file.
 
-    A valid suite is validated only with the pydantic model of its kind, because the union type of all kinds takes much
-    longer to build. A suite with mistakes is validated with the union type, because its errors also list the kinds.
+    ``context`` is the context of pydantic's validators. A suite is validated with the pydantic model of its kind,
+    because building the union type of all kinds takes much longer. A suite with mistakes is then validated again with
+    the union type, whose error messages also list the kinds that exist.
     """
     kind = data.get("kind")
     model = _SUITES.get(kind) if isinstance(kind, str) else None
@@ -128,9 +132,9 @@ def _validated(data: dict[str, Any], context: dict[str, Any]) -> StepsSuite | Ou
 
 
 def _suite_error(problems: Iterable[Problem]) -> SuiteError:
-    """Return the error for these problems, sorted by their position in the file.
+    """Return the SuiteError for these problems, sorted by their position in the file.
 
-    A mistake in a value with aliases is found several times, but listed only once.
+    A mistake in a value that has aliases is found several times, but listed only once.
     """
     once = {(problem.line, problem.column, problem.what): problem for problem in reversed([*problems])}
     ordered = sorted(once.values(), key=lambda problem: (problem.line, problem.column))
@@ -152,7 +156,7 @@ def _no_suite(file: Path, source: Source) -> Problem | None:
 
 @dataclass(frozen=True)
 class _Finding:
-    """A mistake in a suite file. It is in the value at ``path`` or, if ``of_key`` is True, in the key of that value."""
+    """A mistake in a suite file: in the value at ``path`` or, if ``of_key`` is True, in the key of this value."""
 
     path: YamlPath
     what: str
@@ -182,9 +186,9 @@ def _explained(file: Path, source: Source, error: ValidationError) -> Iterator[P
 
 
 def _path(source: Source, location: tuple[str | int, ...]) -> YamlPath:
-    """Convert a location in pydantic's error to the path of a value in the file.
+    """Convert ``location``, the place of a mistake in an error of pydantic, to the path of a value in the file.
 
-    Names of union branches are removed, and so is the index 0 if the file has a single value in place of a list.
+    Names of the types of a union are removed. The index 0 is removed if the file has a single value in place of a list.
     """
     path: YamlPath = ()
     for part in location:
@@ -198,7 +202,10 @@ def _is_steps(path: YamlPath) -> bool:
 
 
 def _where(source: Source, path: YamlPath) -> str:
-    """Return a path as messages show it. Cells of step tables have the names of their columns."""
+    """Return a path as messages show it, such as ``cases[2].limits``.
+
+    For a cell of a step table, the path ends with the name of the cell's column in place of an index.
+    """
     column = path[5] if len(path) > 5 and _is_steps(path[:4]) else None
     row = source.node(path[:5]).content
     if isinstance(column, int) and isinstance(row, list):

@@ -29,7 +29,7 @@ ONLY_IF_NAMED = ("slow", "full_model")
 
 
 def names_in(expression: str) -> list[str]:
-    """Return the names of markers in a ``-m`` expression, in order. Keyword arguments of markers are left out."""
+    """Return the names of markers in a ``-m`` expression, in order, without the keyword arguments of the markers."""
     without_texts = re.sub(r"'[^']*'|\"[^\"]*\"", "", expression)
     without_arguments = re.sub(r"\([^()]*=[^()]*\)", "", without_texts)
     names = re.findall(r"[^\s()]+", without_arguments)
@@ -37,9 +37,10 @@ def names_in(expression: str) -> list[str]:
 
 
 def left_out(markers: Collection[str], expression: str) -> str | None:
-    """Return why a test with these markers is deselected: a marker of ``ONLY_IF_NAMED`` that ``-m`` does not name.
+    """Return the marker for which a test is deselected, such as ``slow``, because ``-m`` does not name the marker.
 
-    ``expression`` is the value of ``-m``. Return None if the test is not deselected for this reason.
+    ``markers`` are the markers of the test, and ``expression`` is the value of ``-m``. Return None if the test has no
+    such marker or if ``-m`` names it.
     """
     named = names_in(expression)
     return next((name for name in ONLY_IF_NAMED if name in markers and name not in named), None)
@@ -51,7 +52,10 @@ def unknown_names(expression: str, known: Collection[str]) -> list[str]:
 
 
 def explain_unknown(names: Collection[str], known: Collection[str]) -> str:
-    """Return a sentence that says which names are not markers, with close matches, and lists all markers."""
+    """Return an error message for ``names`` in ``-m`` that are not markers. It suggests close matches in ``known``.
+
+    The message also lists all markers, which are the names ``known``.
+    """
     parts = []
     for name in names:
         close = difflib.get_close_matches(name, known, n=1)
@@ -67,5 +71,8 @@ def closest(name: str, known: Collection[str]) -> str:
 
 
 def registered(lines: Iterable[str]) -> set[str]:
-    """Return the names of the markers in the lines of pytest's setting ``markers``, ``name(arguments): meaning``."""
+    """Return the names of the markers that pytest's setting ``markers`` defines.
+
+    ``lines`` are the lines of the setting, in the form ``name(arguments): meaning``.
+    """
     return {line.split(":")[0].split("(")[0].strip() for line in lines}

@@ -20,11 +20,12 @@ from harness.types import RequestSpec
 class Vocabulary:
     """A model's tokenizer, and its sets of token ids.
 
-    ``encode`` adds the special tokens that the tokenizer adds to a prompt, and ``encode_plain`` adds none. ``chat``
-    renders a conversation with the model's chat template, including the generation prompt, and encodes it. A
-    conversation is a list of messages with ``role`` and ``content``. ``decode`` keeps special tokens in the text, and
-    ``visible`` leaves them out, as in the text in which stop strings are searched. ``ordinary`` are the ids of tokens
-    that are not special, and ``special`` the ids of special tokens. ``size`` is the number of tokens.
+    ``encode`` converts a text to token ids and adds the special tokens that the tokenizer adds to a prompt;
+    ``encode_plain`` adds none. ``chat`` renders a conversation with the model's chat template, including the generation
+    prompt, and encodes it. A conversation is a list of messages with ``role`` and ``content``. ``decode`` converts
+    token ids to text with special tokens. ``visible`` does so without special tokens, which gives the text in which
+    stop strings are searched. ``ordinary`` are the ids of tokens that are not special, and ``special`` the ids of
+    special tokens. ``size`` is the number of tokens in the vocabulary.
     """
 
     encode: Callable[[str], tuple[int, ...]]
@@ -115,7 +116,7 @@ def _given(prompt: Prompt, vocabulary: Vocabulary) -> tuple[int, ...]:
 
 
 def _as_long(token_ids: tuple[int, ...], length: int | None) -> tuple[int, ...]:
-    """Return ``token_ids``, repeated or cut to ``length`` token ids, or unchanged if ``length`` is None."""
+    """Repeat or cut ``token_ids`` to ``length`` token ids. If ``length`` is None, return them unchanged."""
     if not token_ids:
         raise ValueError("the prompt has no tokens")
     return token_ids if length is None else tuple(islice(cycle(token_ids), length))
@@ -124,8 +125,8 @@ def _as_long(token_ids: tuple[int, ...], length: int | None) -> tuple[int, ...]:
 def request_spec(request: Request, case_id: str, position: int, vocabulary: Vocabulary) -> RequestSpec:
     """Convert a request of a case to the form that drivers take.
 
-    Raises ValueError as ``prompt_token_ids`` does, and if ``logit_bias`` or ``allowed_token_ids`` has a token id that
-    is not in the vocabulary.
+    ``position`` is the position of the request in the case. Raises ValueError if the prompt has no tokens, or if the
+    prompt, ``logit_bias`` or ``allowed_token_ids`` has a token id that is not in the vocabulary.
     """
     for name, token_ids in (("logit_bias", request.logit_bias), ("allowed_token_ids", request.allowed_token_ids or ())):
         if outside := [token_id for token_id in token_ids if token_id >= vocabulary.size]:
@@ -164,7 +165,7 @@ def request_spec(request: Request, case_id: str, position: int, vocabulary: Voca
 def simulated_spec(request: Request, case_id: str, position: int, vocabulary: Vocabulary) -> RequestSpec:
     """Convert a request for a driver that runs no model, but needs prompt tokens, for example for prefix caching.
 
-    ``simulated_token_ids`` of the result are the tokens that the driver returns as generated tokens.
+    The driver returns ``simulated_token_ids`` of the result as the generated tokens of the request.
     """
     spec = request_spec(request, case_id, position, vocabulary)
     return replace(spec, structured_outputs=None, simulated_token_ids=request.simulated_tokens)

@@ -25,12 +25,12 @@ def is_installed_copy() -> bool:
 
 
 def is_shipped(path: str | Path) -> bool:
-    """Return whether a path is a suite of this package, or a folder of its suites."""
+    """Return whether ``path`` is a suite of this package, or a folder of suites of this package."""
     return resolved(str(path).partition("::")[0]).is_relative_to(shipped() / "suites")
 
 
 def found(path: Path) -> Path:
-    """Return the path of a suite that the user has given as ``path``.
+    """Find the suite file or folder that the user has named with ``path``.
 
     If ``path`` does not exist, but begins with ``suites/`` and names a suite of this package, return the path of the
     package's suite. Otherwise return ``path``.

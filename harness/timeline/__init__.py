@@ -1,9 +1,9 @@
 """Draw the steps of a run as a time-line, with a row for each request and a column for each step.
 
-``stretches.py`` converts a step table to a ``TimeLine`` (``model.py``). ``harness/schedulers/*/bars.py`` compute what
-each request holds in the KV cache. ``text.py`` draws the time-line as text for terminals, and ``svg.py`` draws it as
-SVG for reports and documents. A *stretch* is a range of consecutive steps that are drawn as one shape, such as one
-prefill, or several decodes of the same batch.
+A *stretch* is a range of consecutive steps that are drawn as one shape, such as one prefill, or several decodes of the
+same batch. ``stretches.py`` converts a step table to a ``TimeLine`` (``model.py``), which is a list of stretches.
+``harness/schedulers/*/bars.py`` compute which blocks each request holds in the KV cache. ``text.py`` draws the
+time-line as text for terminals, and ``svg.py`` draws it as SVG for reports and documents.
 """
 
 from harness.schedulers.bars import Bar, Shared, Size, Stretch

@@ -9,7 +9,7 @@ from harness.timeline.model import TimeLine
 
 
 def steps_apart(line: TimeLine, expected: TimeLine) -> Iterator[tuple[int, int]]:
-    """Yield (first step, last step) of each range of steps in which two time-lines differ, both inclusive."""
+    """Yield (first step, last step) of each range of steps in which two time-lines differ. Both steps are included."""
     first = None
     step = 0
     for step, (seen, wanted) in enumerate(zip_longest(_steps(line), _steps(expected)), line.stretches[0].first):

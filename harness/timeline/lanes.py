@@ -22,8 +22,8 @@ PARTS = ("left", "found", "prompt", "made", "right", "unused")
 class Scale:
     """Converts steps and numbers of tokens to coordinates, in pixels.
 
-    ``step`` is the width of a step in pixels. ``lane`` is the height of a lane in pixels, and stands for ``tokens``
-    tokens. ``tkv`` is the largest value of the curve above the lanes, which shows tkv or tokens per step.
+    ``step`` is the width of a step in pixels. ``lane`` is the height of a lane in pixels, which stands for ``tokens``
+    tokens. ``tkv`` is the largest value of the curve above the lanes, which shows tkv or the tokens computed per step.
     """
 
     step: float
@@ -61,11 +61,12 @@ def lane(line: TimeLine, sequence: int, bottom: int, scale: Scale) -> Iterator[s
 
 
 class _Held(NamedTuple):
-    """The bar of a sequence in one stretch.
+    """The bar of a sequence in one stretch: a stack of parts whose heights may differ at its left and right end.
 
-    ``left`` and ``right`` are x coordinates. ``begin`` and ``end`` have, at these coordinates, the height of the lower
-    edge of each part and of the upper edge of the last one, in pixels. ``first_border`` and ``last_border`` are the
-    lowest and the highest line between blocks, in tokens.
+    ``left`` and ``right`` are the x coordinates of the ends. ``begin`` has the heights of all edges between parts at
+    the left end, from the bottom of the first part to the top of the last part, in pixels, and ``end`` has them at the
+    right end. ``first_border`` and ``last_border`` are the heights of the lowest and the highest line between blocks,
+    in tokens.
     """
 
     left: int
@@ -86,7 +87,7 @@ class _Held(NamedTuple):
 class _Edge(NamedTuple):
     """The lower and the upper edge of a part of a bar at the x coordinate ``x``.
 
-    They are in pixels above the lane's lower edge.
+    ``low`` and ``high`` are in pixels above the lower edge of the lane.
     """
 
     x: int
@@ -95,9 +96,9 @@ class _Edge(NamedTuple):
 
 
 def _areas(held: Sequence[_Held], part: int) -> Iterator[list[_Edge]]:
-    """Yield the outlines of one part of the bars. ``part`` is its index in ``PARTS``.
+    """Yield the outlines of one part, such as the left padding, in consecutive bars of a sequence.
 
-    An outline ends where the part is empty.
+    ``part`` is the index of the part in ``PARTS``. There are several outlines if the part is empty in some of the bars.
     """
     edges: list[_Edge] = []
     for each in held:
@@ -114,7 +115,7 @@ def _areas(held: Sequence[_Held], part: int) -> Iterator[list[_Edge]]:
 
 
 def _area(edges: Sequence[_Edge], bottom: int) -> str:
-    """Return the SVG path around an outline. Coordinates are relative, because this makes the path shortest."""
+    """Return the SVG path of an outline. Its coordinates are relative, because relative coordinates are shorter."""
     corners = [(edge.x, edge.high) for edge in edges] + [(edge.x, edge.low) for edge in reversed(edges)]
     path = [f"M{corners[0][0]} {bottom - corners[0][1]}"]
     for (x, y), (next_x, next_y) in pairwise(corners):

@@ -38,7 +38,7 @@ def style() -> str:
 
 
 def patterns() -> str:
-    """Return the SVG definitions of the hatching patterns. A page must contain them once."""
+    """Return the SVG definitions of the hatching patterns. A page with time-lines must contain them exactly once."""
     return "".join(
         f'<pattern id="tl-{name}" width="{size}" height="{size}" patternUnits="userSpaceOnUse" '
         f'patternTransform="rotate({turn})"><rect class="{name}-ground" width="{size}" height="{size}"/>'
@@ -53,7 +53,10 @@ def patterns() -> str:
 
 
 def legend_height(width: float, own: Collection[str]) -> int:
-    """Return the height of the legend in pixels. ``width`` and ``own`` are as in ``legend_parts``."""
+    """Return the height of the legend in pixels if its lines are ``width`` pixels wide.
+
+    ``own`` has the names of entries to include that not all schedulers have.
+    """
     return ROW * (1 + max(line for _, _, line in _placed(width, own))) + 6
 
 
@@ -72,7 +75,10 @@ def legend_parts(top: float, width: float, own: Collection[str]) -> Iterator[str
 
 
 def _placed(width: float, own: Collection[str]) -> Iterator[tuple[str, float, int]]:
-    """Yield the name, the x coordinate and the number of the line of each legend entry."""
+    """Yield (name, x coordinate, number of its line) for each entry of the legend.
+
+    The lines are ``width`` pixels wide. ``own`` has the names of entries to include that not all schedulers have.
+    """
     x, line = float(LABELS), 0
     for name, words in _WORDS.items():
         if name in _NOT_ALWAYS and name not in own:

@@ -29,7 +29,7 @@ class TimeLine:
 
     @property
     def widest(self) -> int:
-        """Return the length of the longest bar in tokens, from its left padding to the end of its reserved blocks."""
+        """Return the length in tokens of the longest bar, from its left padding to the end of its reserved blocks."""
         bars = [bar for stretch in self.stretches for bar in stretch.bars.values()]
         return max((bar.top + bar.unused for bar in bars), default=BLOCK_SIZE)
 

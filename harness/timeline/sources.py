@@ -16,7 +16,7 @@ from harness.types import StepRow
 def of_rows(rows: Iterable[StepRow]) -> Iterator[StepRow]:
     """Yield the rows of an expected step table, with ``kind`` filled in.
 
-    The table may omit plain decodes (see ``StepRow``).
+    The table may omit plain decodes: decode steps in which no request joins, ends or takes a block.
     """
     before: StepRow | None = None
     got_tokens: set[int] = set()
@@ -27,7 +27,7 @@ def of_rows(rows: Iterable[StepRow]) -> Iterator[StepRow]:
 
 
 def with_tables(steps: Iterable[StepRow], tables: Iterable[Sequence[Any]]) -> Iterator[StepRow]:
-    """Yield the steps with their block tables. ``tables`` is the result of ``tables_of``."""
+    """Yield the rows ``steps`` with their block tables filled in. ``tables`` is the result of ``tables_of``."""
     changes: dict[int, list[tuple[int, tuple[int, ...]]]] = {}
     for number, request, table in tables:
         changes.setdefault(number, []).append((request, tuple(table)))
@@ -39,7 +39,7 @@ def with_tables(steps: Iterable[StepRow], tables: Iterable[Sequence[Any]]) -> It
 
 
 def tables_of(steps: Iterable[StepRow]) -> list[list[Any]]:
-    """Return [step, request, block ids] for each step in which the block table of a request changes."""
+    """Return a list with [step, request, block ids] for each step in which the block table of a request changes."""
     known: dict[int, tuple[int, ...]] = {}
     changes: list[list[Any]] = []
     for step in steps:
@@ -64,12 +64,12 @@ def _row(values: Sequence[Any]) -> StepRow:
 
 
 def of_data(data: Mapping[str, Any]) -> tuple[TimeLine, TimeLine | None] | None:
-    """Return the observed and the expected time-line for ``data`` of a verdict, None if it has no steps.
+    """Return (observed time-line, expected time-line) for ``data`` of a verdict. Return None if ``data`` has no steps.
 
-    The keys ``steps`` and ``expected`` have the observed and the expected step table. The expected time-line is None if
-    there is no expected table, or if the steps are as expected. The key ``sizes`` has [prompt length, max_tokens,
-    join_step] for each request. If the scheduler has options, there are also the keys ``options`` and ``tables`` (see
-    ``tables_of``).
+    The keys ``steps`` and ``expected`` of ``data`` have the observed and the expected step table. The expected
+    time-line is None if there is no expected table, or if the steps are as expected. The key ``sizes`` has [prompt
+    length, max_tokens, join_step] for each request. If the scheduler has options, ``data`` also has the keys
+    ``options`` and ``tables`` (the result of ``tables_of``).
     """
     if not data.get("sizes") or not data.get("steps"):
         return None
@@ -82,10 +82,10 @@ def of_data(data: Mapping[str, Any]) -> tuple[TimeLine, TimeLine | None] | None:
 
 
 def first_of(data: Iterable[Mapping[str, Any]]) -> tuple[TimeLine, TimeLine | None] | None:
-    """Return the observed and the expected time-line of the first verdict that can be drawn, None if there is none.
+    """Return (observed time-line, expected time-line) of the first verdict with steps, None if no verdict has steps.
 
-    ``data`` has ``Verdict.data`` of several verdicts. The expected time-line is None if it does not differ from the
-    observed one.
+    ``data`` has ``Verdict.data`` of several verdicts. The expected time-line is None if there is none, or if it does
+    not differ from the observed one.
     """
     for each in data:
         try:

@@ -9,7 +9,7 @@ PART_NAMES = ("left padding", "found in the cache", "prompt", "generated", "righ
 
 
 def described(stretch: Stretch, *, own_tkv: bool) -> Iterator[str]:
-    """Yield a line about the stretch as a whole, and a line about each sequence that holds blocks.
+    """Yield lines of text: one about the stretch as a whole, then one about each sequence that holds blocks.
 
     Further lines name preempted and waiting requests. A value that changes within the stretch is shown as ``A to B``.
     ``own_tkv`` is whether each request has its own tkv.

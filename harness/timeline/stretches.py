@@ -15,11 +15,12 @@ from harness.types import StepRow
 def time_line(
     steps: Iterable[StepRow], sizes: Sequence[Size], options: Mapping[str, Any] = MappingProxyType({})
 ) -> TimeLine:
-    """Convert the rows of a step table to a time-line. The table may omit plain decodes (see ``StepRow``).
+    """Convert the rows of a step table to a time-line.
 
-    ``options`` are the options of the scheduler, by name. The scheduler is recognised by the columns of the rows. Rows
-    that break the rules of the scheduler are drawn as well as possible, because time-lines are most useful for wrong
-    runs. Raises ValueError if there are no rows.
+    The table may omit plain decodes: decode steps in which no request joins, ends or takes a block. ``sizes`` has the
+    size of each request. ``options`` are the options of the scheduler, by name. The scheduler is recognised by the
+    columns of the rows. Rows that break the rules of the scheduler are drawn as well as possible, because time-lines
+    are most useful for wrong runs. Raises ValueError if there are no rows.
     """
     rows, all_sizes = list(steps), tuple(sizes)
     if not rows:
@@ -44,7 +45,10 @@ def _merged(stretches: Iterable[Stretch]) -> Iterator[Stretch]:
 
 
 def _without_gaps(steps: Iterable[StepRow]) -> Iterator[tuple[StepRow, int]]:
-    """Yield each row with the number of steps that it stands for: 1, or more for a row added for omitted decodes."""
+    """Yield (row, number of consecutive steps for which it stands).
+
+    The number is 1 for a row of the table. If the table omits decodes, one row is inserted that stands for all of them.
+    """
     before: StepRow | None = None
     for row in steps:
         if before is not None and row.step > before.step + 1:
@@ -57,7 +61,8 @@ def _without_gaps(steps: Iterable[StepRow]) -> Iterator[tuple[StepRow, int]]:
 def _goes_on(before: Stretch, after: Stretch) -> bool:
     """Return whether two consecutive stretches can be drawn as one.
 
-    Both must be decodes of the same requests in which no request ends, and the second must go on where the first ends.
+    Both must be decodes of the same requests in which no request ends, and ``after`` must begin with the values of tkv
+    and of the bars with which ``before`` would continue.
     """
     one, other = before.row, after.row
     return (
@@ -72,5 +77,5 @@ def _goes_on(before: Stretch, after: Stretch) -> bool:
 
 
 def _held(row: StepRow) -> StepRow:
-    """Return a row without the values that change in a plain decode, for comparison with the next row."""
+    """Return a row without the values that every decode changes, to compare the other values with those of a row."""
     return row._replace(step=0, tkv=None, running=(), block_tables=())

@@ -27,8 +27,8 @@ LETTERS = {"prefill": "P", "mixed": "M", "idle": "I"}
 def as_svg(line: TimeLine, expected: TimeLine | None = None, *, alone: bool = True, title: str = "Time-line") -> str:
     """Return the SVG of a time-line. Steps that differ from ``expected`` also show the expected values.
 
-    With ``alone``, the SVG contains the style sheet and a legend, so that it can be a file of its own. Without it, the
-    SVG is for an HTML page that contains the style sheet and the legend once (``legend.py``).
+    With ``alone``, the SVG contains the style sheet and a legend, so that it can be a separate file. Without ``alone``,
+    the SVG is part of an HTML page that contains the style sheet and the legend once (``legend.py``).
     """
     both = [line, *([expected] if expected else [])]
     apart = list(steps_apart(line, expected)) if expected else []

@@ -18,7 +18,7 @@ FEWEST_COLUMNS = 20
 
 @dataclass(frozen=True)
 class _Column:
-    """A column of the text. It stands for one step or, if ``skipped``, for several decodes that are not shown."""
+    """A column of a time-line as text. It stands for one step or, if ``skipped``, for decodes that are not shown."""
 
     step: int
     stretch: Stretch
@@ -59,7 +59,7 @@ def _labels(line: TimeLine) -> list[str]:
 def _fitted(stretches: Sequence[Stretch], room: int) -> list[_Column]:
     """Return the columns of the time-line. If they do not fit into ``room`` characters, decodes are left out.
 
-    All stretches are cut to the same length. The result can still be longer than ``room``.
+    Long stretches are all cut to the same number of columns. There can still be more than ``room`` columns.
     """
     longest = max(stretch.steps for stretch in stretches)
     cut = next((n for n in range(longest, 1, -1) if sum(min(s.steps, n) for s in stretches) <= room), 2)
@@ -79,7 +79,7 @@ def _columns(stretch: Stretch, cut: int) -> Iterator[_Column]:
 
 
 def _ruler(columns: Sequence[_Column]) -> str:
-    """Return a line with the numbers of the first steps of stretches, as many as fit."""
+    """Return a line with the number of the first step of each stretch, without numbers for which there is no room."""
     text = ""
     for at, column in enumerate(columns):
         new = column.step == column.stretch.first and not column.skipped
@@ -104,9 +104,9 @@ def _tkv(column: _Column) -> int:
 
 
 def _height(values: Sequence[int], highest: int) -> str:
-    """Return a character for each value: one of eight bars of different height, or a space for 0.
+    """Return a string with a character for each value: one of eight bars of different height, or a space for 0.
 
-    The highest bar stands for ``highest``.
+    The highest of the eight bars stands for the value ``highest``.
     """
     return "".join(" " if not v else HEIGHTS[max(0, v * len(HEIGHTS) // max(1, highest) - 1)] for v in values)
 

@@ -14,11 +14,11 @@ LABEL = 6
 
 
 def batches(line: TimeLine, width: int) -> Iterator[str]:
-    """Yield lines that show the blocks of the batch after each prefill of a request that joins a running batch.
+    """Yield lines that show the blocks of all requests after each prefill of a request that joins a running batch.
 
-    If no request joins a running batch, the lines show the batch after the first prefill. With the chunked scheduler,
-    they show it after the first decode that follows each of these prefills. If a row would have more than ``width``
-    characters, each character stands for more tokens.
+    If no request joins a running batch, the lines show the blocks after the first prefill. With the chunked scheduler,
+    the lines show the blocks after the first decode that follows such a prefill. If a row would have more than
+    ``width`` characters, each character stands for more tokens.
     """
     several = [stretch for stretch in _shown(line) if len(stretch.bars) > 1]
     for stretch in several or _shown(line)[:1]:

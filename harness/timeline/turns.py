@@ -12,7 +12,10 @@ SMALLEST_LETTER = 7
 
 
 def groups(line: TimeLine) -> dict[tuple[int, ...], str]:
-    """Return a letter for each set of requests that share a block. The keys are request numbers in ascending order."""
+    """Return a letter for each group of requests that share a block.
+
+    The keys are the numbers of the requests of a group, in ascending order.
+    """
     found: dict[tuple[int, ...], str] = {}
     for stretch in line.stretches:
         for sequence, runs in stretch.shared.items():
@@ -26,7 +29,8 @@ def turns(
 ) -> Iterator[str]:
     """Yield the SVG elements that are drawn over the lane of one sequence, such as pauses and shared blocks.
 
-    ``letters`` is the result of ``groups``. ``bottom`` is the y coordinate of the bottom of the lane.
+    ``letters`` has the letter of each group of requests that share a block. ``bottom`` is the y coordinate of the
+    bottom of the lane.
     """
     low = bottom + 3
     kinds = {
@@ -49,9 +53,10 @@ def turns(
 
 
 def wanted_turns(wanted: Sequence[Stretch], sequence: int, bottom: int, scale: Scale) -> str:
-    """Return the SVG elements for the expected steps of a sequence.
+    """Return the SVG elements for the steps of a sequence in the expected time-line.
 
-    These are dashed lines below its lane for prefills and decodes, and signs in the lane for pauses and preemptions.
+    The elements are dashed lines below the lane for prefills and decodes, and signs in the lane for pauses and
+    preemptions.
     """
     path = ""
     for stretch in wanted:
@@ -87,7 +92,10 @@ def _pauses(stretches: Sequence[Stretch], sequence: int, bottom: int, scale: Sca
 def _shared_areas(
     stretches: Sequence[Stretch], sequence: int, bottom: int, scale: Scale, letters: Mapping[tuple[int, ...], str]
 ) -> Iterator[str]:
-    """Yield the SVG elements for the shared blocks of a sequence: cross-hatched areas with a letter (``groups``)."""
+    """Yield the SVG elements for the shared blocks of a sequence: cross-hatched areas with a letter.
+
+    ``letters`` has the letter of each group of requests that share a block.
+    """
     area: list[tuple[int, int, float, float, str]] = []
     open_areas: dict[tuple[float, float, str], int] = {}
     for stretch in stretches:

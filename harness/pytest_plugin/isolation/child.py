@@ -32,7 +32,10 @@ from harness.utils.subprocesses import end_with_parent
 
 
 class Serving:
-    """A pytest plugin in the child: replaces pytest's run loop, runs the requested tests and returns their reports."""
+    """A pytest plugin in a child, the process that runs cases: replaces pytest's loop over all tests.
+
+    The new loop receives the ids of tests from the collecting process, runs the tests, and returns their reports.
+    """
 
     def __init__(self, connection: Connection, start: Start) -> None:
         self._connection = connection
@@ -132,7 +135,8 @@ class Serving:
 class _Announcing:
     """A wrapper of a driver that sends a message before and after the driver starts an engine.
 
-    The collecting process needs these messages because the timeout of a case does not include the start of an engine.
+    The process that collected the tests needs the messages, because the timeout of a case does not include the start of
+    an engine.
     """
 
     def __init__(self, driver: Driver, say: Callable[[Word], None]) -> None:

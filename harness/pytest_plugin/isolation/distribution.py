@@ -38,9 +38,10 @@ class GroupScheduling(LoadScopeScheduling):
         return self._groups.get(nodeid, nodeid)
 
     def remove_node(self, node: Any) -> str | None:
-        """Remove a worker that has died, and reassign its tests except the test that it was running. Return this test.
+        """Remove a worker that has died, and assign its tests to other workers, except the test that it was running.
 
-        xdist would also reassign the test that was running, and the test could crash the next worker.
+        Return the node id of the test that was running, None if there was none. xdist's own schedulers assign this test
+        to another worker as well, which the test could then crash.
         """
         workload = self.assigned_work.pop(node)
         unfinished = [(unit, nodeid) for unit in workload.values() for nodeid, done in unit.items() if not done]
@@ -56,7 +57,7 @@ class GroupScheduling(LoadScopeScheduling):
     def _reschedule(self, node: Any) -> None:
         """Assign more tests to a worker. If no tests are left, shut the worker down.
 
-        A worker does not run the last test that it has until it gets more tests or is shut down.
+        A worker does not run the last of its tests until it gets more tests or is shut down.
         """
         if node not in self.registered_collections:
             return  # The worker is new and has not collected the tests yet.

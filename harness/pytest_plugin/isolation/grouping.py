@@ -23,8 +23,8 @@ def engine_of(item: pytest.Item) -> EngineSetup | Path:
 def by_engine(items: Sequence[pytest.Item]) -> list[pytest.Item]:
     """Sort tests: the eager backend first, and for each backend in-process tests before tests over HTTP.
 
-    Among these, tests of the same engine and of the same server are next to each other. Engines with many tests come
-    first, so that the last groups that xdist distributes are small.
+    Within each backend, tests of the same engine and of the same server are next to each other. Engines with many tests
+    come first, so that the last groups that xdist distributes are small.
     """
     of_each = [engine_of(item) for item in items]
     engines = {engine: place for place, (engine, _) in enumerate(Counter(of_each).most_common())}
@@ -37,7 +37,7 @@ def by_engine(items: Sequence[pytest.Item]) -> list[pytest.Item]:
 
 
 def failed_first(items: Sequence[pytest.Item], failed: Collection[str]) -> list[pytest.Item]:
-    """Return the tests with those whose node ids are in ``failed`` first. Otherwise the order is kept."""
+    """Move the tests whose node ids are in ``failed`` to the front. Otherwise keep the order."""
     return sorted(items, key=lambda item: item.nodeid not in failed)
 
 

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[3]
 CHILD = "harness.pytest_plugin.isolation.child"
 PARENT = "harness.pytest_plugin.isolation.preloaded"
 Environ = Mapping[str, str | None]
-"""Environment variables in which a new process differs from this process. The value None removes a variable."""
+"""Changes to the environment variables of this process for a new process. The value None removes a variable."""
 ALONE: Environ = {"OPENBLAS_NUM_THREADS": "1"}
 """Environment variables for processes that will be forked.
 
@@ -54,7 +54,7 @@ class ParentGoneError(Exception):
 
 
 def spawn(environ: Environ) -> Launch:
-    """Return a function that starts a child as a new process, with these changes to the environment."""
+    """Return a function that starts a child as a new process, with the changes ``environ`` to the environment."""
 
     def launch(_: Start, files: Files) -> Launched:
         fds = [files.connection, files.stacks]
@@ -76,9 +76,10 @@ def spawn(environ: Environ) -> Launch:
 def fork(parent: Path, environ: Environ, branch: Hashable) -> Launch:
     """Return a function that starts a child as a fork of the preloaded process.
 
-    ``parent`` is the folder with the socket of the preloaded process. ``branch`` is the key of a branch (see
-    ``harness.forking.messages.Request``). The function raises ParentGoneError if the preloaded process has ended, and
-    ForkRefusedError if it refuses to fork.
+    ``parent`` is the folder with the socket of the preloaded process. ``branch`` is the key of the branch to fork: a
+    fork of the preloaded process that has already started an engine (see ``harness.forking.messages.Request``). The
+    returned function raises ParentGoneError if the preloaded process has ended, and ForkRefusedError if it refuses to
+    fork.
     """
 
     def launch(start: Start, files: Files) -> Launched:
@@ -89,7 +90,7 @@ def fork(parent: Path, environ: Environ, branch: Hashable) -> Launch:
         except ServerGoneError:
             stderr = parent / "stderr"
             text = stderr.read_text(encoding="utf-8", errors="replace") if stderr.is_file() else ""
-            raise ParentGoneError("the process that engines are forked from has ended", text) from None
+            raise ParentGoneError("the preloaded process, from which engines are forked, has ended", text) from None
 
     return launch
 

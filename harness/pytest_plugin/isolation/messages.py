@@ -31,7 +31,7 @@ class Start:
     The preloaded process can also fork servers.
     """
     branch: "Branch | None" = None
-    """The branch of the preloaded process that forked the child, None if the child was not forked from a branch."""
+    """The branch (see ``Branch``) that forked the child, None if the preloaded process itself or no process did."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class Serve:
 class Branch:
     """The key of a branch: a fork of the preloaded process that is forked again, once for each of several engines.
 
-    These engines have the same ``compile_key``. The branch starts an engine with ``setup``, the setup of the first
-    engine, so that its forks inherit the compiled code.
+    These engines have the same ``compile_key``. The branch starts an engine with ``setup``, the setup of the first of
+    these engines, so that the forks of the branch inherit the compiled code.
     """
 
     compile_key: Hashable

@@ -43,8 +43,8 @@ class Parents:
     def preloaded(self) -> Generator[Path, None, None]:
         """Yield the folder with the socket of the preloaded process, from which children are forked.
 
-        Start the process if this run has none. If the body of the ``with`` statement raises ParentGoneError, the next
-        call starts a new process.
+        If the preloaded process does not run yet, start it. If the body of the ``with`` statement raises
+        ParentGoneError, the next call starts a new preloaded process.
         """
         if self._named is None and self._own is None:
             self._own = self._started()

@@ -125,7 +125,7 @@ class Isolation:
     def _started(self, item: CaseItem, cases: Sequence[CaseItem], wanted: EngineSetup | None) -> Worker:
         """Start a child, as a fork if possible, else as a new process.
 
-        Raises ParentGoneError if the preloaded process, which would be forked, has ended.
+        Raises ParentGoneError if the child is to be a fork of the preloaded process, and this process has ended.
         """
         if self._parents.wanted and self._lease is None and not any(case.on_card for case in cases):
             with contextlib.suppress(ForkRefusedError):
@@ -135,7 +135,7 @@ class Isolation:
     def _forked(self, item: CaseItem, wanted: EngineSetup | None) -> Worker:
         """Start a child as a fork of the preloaded process.
 
-        Raises ParentGoneError if that process has ended, and ForkRefusedError if it refuses to fork.
+        Raises ParentGoneError if the preloaded process has ended, and ForkRefusedError if it refuses to fork.
         """
         # All forks use the pytest session of the preloaded process, which has collected the tests of all engines.
         start = start_for(self._config, self._cases(item, None), forks=self._mode == "case")
@@ -156,9 +156,9 @@ class Isolation:
         return None if key is None else Branch(key, wanted)
 
     def _cases(self, item: CaseItem, setup: EngineSetup | None) -> list[CaseItem]:
-        """Return the cases that one child process may run, out of all cases of the session of ``item``.
+        """Return the cases of pytest's session whose engine has the setup ``setup``, or all cases if it is None.
 
-        These are the cases whose engine has the setup ``setup``, or all cases if ``setup`` is None.
+        One child process may run all of these cases. ``item`` is any case of the session.
         """
         cases = [other for other in item.session.items if isinstance(other, CaseItem)]
         return [case for case in cases if setup is None or case.expanded.setup == setup]
@@ -181,7 +181,7 @@ class Isolation:
 
 
 def start_for(config: pytest.Config, cases: Sequence[CaseItem], *, forks: bool) -> Start:
-    """Return the first message to a child: the files and options of its pytest session, derived from this session.
+    """Return the first message to a child: the files and options of its pytest session, which come from ``config``.
 
     ``cases`` are the cases that the child may run. With ``forks``, the child runs each case in a fork of itself.
     """

@@ -14,11 +14,11 @@ from harness.pytest_plugin.items import CaseItem
 LAST_LINES = 12
 _FAILURE = "spyre_cb_failure"
 _NOISE = "Extension modules: "
-"""Beginning of the long line with all extension modules that faulthandler prints when a process dies of a signal."""
+"""Beginning of the line with all extension modules that faulthandler prints when a process dies of a signal."""
 
 
 class FailuresTravel:
-    """A pytest plugin that adds the texts of failed cases to serialized reports. Without it, pytest would lose them."""
+    """A pytest plugin that adds the text of a failed case to a serialized report. pytest alone would drop the text."""
 
     @pytest.hookimpl(wrapper=True)
     def pytest_report_to_serializable(self, report: object) -> Any:

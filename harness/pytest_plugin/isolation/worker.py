@@ -55,7 +55,7 @@ class Worker:
         return f"the process of the engine {how_it_ended(self.process.wait())}"
 
     def run(self, name: str, limit: float | None) -> Done | Broken:
-        """Run the test with the node id ``name``, and return its reports, or the reason why they are missing.
+        """Run the test with the node id ``name``. Return its reports, or the reason why it was not run to its end.
 
         ``limit`` is the timeout in seconds, None if there is none. It does not include the start of an engine.
         """
@@ -136,7 +136,7 @@ class Worker:
             return self.process.wait()
 
     def close(self) -> None:
-        """Let the child close its engines and end, and kill it after a timeout. Can be called more than once."""
+        """Make the child close its engines and end. Kill it if this takes too long. Can be called more than once."""
         with contextlib.suppress(OSError):
             self._connection.send_bytes(b"")
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -51,7 +51,7 @@ EntryPointName = Literal["in-process", "http"]
 class Conditions(Model):
     """The conditions under which a test is expected to fail, such as ``backend: sendnn``.
 
-    A condition has one value or a list of values. It holds if the test has one of these values. A condition that is not
+    A condition has one value or a list of values, and holds if the test has one of the values. A condition that is not
     given holds for every test.
     """
 

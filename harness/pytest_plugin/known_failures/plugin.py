@@ -26,7 +26,7 @@ from harness.utils.text import plural
 NAME = "spyre-cb-known-failures"
 _STRICT = "[XPASS(strict)]"
 NOT_CHECKED = (NoEngineError, GoldenError, ReferenceMissingError, ReferenceFileError, CheckpointError)
-"""Errors with which a test ends before anything is compared. They are failures also if the test is listed."""
+"""Errors that end a test before any result is checked. A test with such an error fails even if it is listed."""
 
 
 class KnownFailures:
@@ -76,10 +76,10 @@ class KnownFailures:
         return list(dict.fromkeys(resolved(file) for file in (*above, *below)))
 
     def _cases_of_a_full_run(self, file: Path, arguments: list[Path]) -> list[str] | None:
-        """Return SUITE/ID of all cases to which the list ``file`` applies.
+        """Return SUITE/ID of all cases to which the list of known failures ``file`` applies.
 
-        Return None if the run does not include all of these cases. An entry may then name a case that is not in the
-        run.
+        ``arguments`` are the paths on pytest's command line. Return None if the run does not include all of these
+        cases: an entry may then name a case that is not in the run, so it can't be checked that the case exists.
         """
         if not all(argument.is_dir() for argument in arguments):
             return None

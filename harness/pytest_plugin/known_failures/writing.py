@@ -74,7 +74,10 @@ def _is_listed(result: Mapping[str, Any]) -> bool:
 
 
 def _listed_as(result: Mapping[str, Any]) -> tuple[str, str]:
-    """Return (case, reason) of the entry that lists a test. They identify the entry, whose line may have changed."""
+    """Return (case, reason) of the entry that lists the test of ``result``.
+
+    Case and reason identify the entry, because the line of the entry in the file may have changed since the run.
+    """
     known = result.get("known_failure", {})
     return str(known.get("case")), str(known.get("reason"))
 

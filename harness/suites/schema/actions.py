@@ -36,8 +36,9 @@ class ErrorExpectation(Model):
 class StepBounds(Model):
     """The maximum numbers of engine steps that a request of a ``generate`` action may wait.
 
-    ``queue`` limits the time from joining the queue to the first step that computes the request, ``first_token`` the
-    time from joining the queue to the first token, and ``between`` the time from one token to the next.
+    ``queue`` limits the steps from joining the queue to the first step that computes tokens of the request,
+    ``first_token`` the steps from joining the queue to the first token, and ``between`` those from one token to the
+    next.
     """
 
     queue: Number | None = None
@@ -54,11 +55,11 @@ class StepBounds(Model):
 class Outcome(Model):
     """The expected outcome of an action.
 
-    Keys with a list have one entry for each answer: the answers of the first request, then those of the second, and so
-    on. With ``text: reference``, ``logprobs: reference`` and ``prompt_logprobs: reference``, texts and logprobs must be
-    those of Hugging Face. ``same_as`` names an earlier action whose texts must be equal, and ``unlike`` an earlier
-    action whose texts must be different. With ``usage: true``, the reported numbers of tokens must be right.
-    ``max_steps`` is only for ``generate`` actions of in-process engines.
+    A value that is a list has one entry for each answer: the answers to the first request, then the answers to the
+    second, and so on. With ``text: reference``, ``logprobs: reference`` and ``prompt_logprobs: reference``, texts and
+    logprobs must be those of Hugging Face. ``same_as`` names an earlier action whose texts must be equal to the texts
+    of this action, and ``unlike`` an earlier action whose texts must be different. With ``usage: true``, the numbers of
+    tokens in the field ``usage`` must be right. ``max_steps`` is only for ``generate`` actions of in-process engines.
 
     These keys are only for ``http`` actions: ``status``, ``contains`` (strings in the body of the response),
     ``headers`` (a regular expression for each header) and ``fields`` (expected values in the JSON body, by path).
@@ -91,10 +92,10 @@ class Outcome(Model):
 
 
 class Call(Request):
-    """One request to the entry point. ``n`` is the number of answers. ``model`` is sent instead of the model's name.
+    """One request to the entry point of the engine. ``n`` is the number of answers.
 
-    With ``echo``, the prompt and its logprobs are returned before the answer. ``echo`` is only for the entry point
-    ``http``.
+    ``model`` is the model name to send, if not the real one. With ``echo``, the prompt and its logprobs are returned
+    before the answer. ``echo`` is only for the entry point ``http``.
     """
 
     n: Annotated[int, Field(gt=0, le=128)] = 1
@@ -142,7 +143,10 @@ class Chat(Model):
 
 
 class Leave(Model):
-    """Which clients of a flood disconnect, and when: with ``every: 3`` every third client, after ``after`` chunks."""
+    """Which clients of a flood disconnect, and when.
+
+    With ``every: 3``, every third client disconnects after it has received ``after`` chunks of its answer.
+    """
 
     every: Annotated[int, Field(gt=0)]
     after: Number = 1
@@ -166,8 +170,8 @@ class Wait(Model):
     """Wait until a condition holds, for at most one minute.
 
     ``running``, ``waiting``, ``tkv``, ``used_blocks`` and ``reserved_blocks`` are values that the engine's state must
-    reach. ``end_of`` is the name of a background action whose end is awaited. ``chunks`` is a number of chunks that the
-    background action with the name ``of`` must receive. With ``before_tokens``, the case fails if the action ``of`` has
+    reach. With ``end_of``, the background action with this name must end. With ``chunks``, the background action with
+    the name ``of`` must receive this number of chunks. With ``before_tokens``, the case fails if the action ``of`` has
     already received this number of tokens when the condition becomes true.
     """
 
@@ -202,9 +206,10 @@ class Wait(Model):
 class ServerMetrics(Model):
     """The expected increases of a server's metrics since the start of the case.
 
-    ``first_tokens`` is the number of observations of the time to first token, and ``further_tokens`` the number of
-    observations of the inter-token latency. ``prefix_queries`` is the number of prompt tokens that were looked up in
-    the prefix cache, and ``prefix_hits`` the number of those that were found.
+    ``first_tokens`` is the number of observations in the histogram of the time to first token, and ``further_tokens``
+    the number of observations in the histogram of the inter-token latency. ``prefix_queries`` is the number of prompt
+    tokens that were looked up in the prefix cache, and ``prefix_hits`` the number of prompt tokens that were found
+    there.
     """
 
     prompt_tokens: Number | None = None
@@ -228,8 +233,8 @@ class ServerMetrics(Model):
 class RawHttp(Model):
     """An HTTP request. The body is ``content`` as JSON, or the string ``body`` repeated ``repeat_body`` times.
 
-    The ``openai`` client sends GET and POST requests below ``/v1/`` that have a JSON object or no body, and no
-    ``headers``. httpx sends the others, and those with ``raw``.
+    The ``openai`` client sends GET and POST requests to paths below ``/v1/`` if their body is empty or a JSON object,
+    they have no ``headers``, and ``raw`` is not set. httpx sends all other requests.
     """
 
     raw: bool = False
@@ -288,7 +293,7 @@ class Action(Model):
     """One action of a behaviour case, and its expected outcome.
 
     A ``complete``, ``stream`` or ``chat`` action with a ``name`` runs in the background, and later actions can refer to
-    it by its name. The outcome of a background action is checked when the action has ended.
+    the name. The outcome of a background action is checked when the action has ended.
     """
 
     name: Slug | None = None
@@ -313,7 +318,7 @@ class Action(Model):
 
     @property
     def calls(self) -> tuple[Request, ...]:
-        """Return the requests of the action, () for a ``chat`` action, whose request has no prompt."""
+        """Return the requests of the action. A ``chat`` action has none: a conversation is not a ``Request``."""
         if self.generate is not None:
             return self.generate
         call = self.complete or self.stream or (self.flood and self.flood.call)
@@ -331,7 +336,7 @@ class Action(Model):
         return sum(getattr(call, "n", 1) for call in self.calls) if self.chat is None else 1
 
     def _call_fields(self) -> dict[str, Any]:
-        """Return the values of the fields that ``Call`` has in addition to ``Request``, for the description."""
+        """Return the fields of the action's request that ``Request`` does not have, to describe the action."""
         call, leave = self.calls[0], self.flood and self.flood.leave
         fields = {key: getattr(call, key, None) for key in ("n", "model", "leave_after")}
         fields["leave"] = f"every {leave.every} after {leave.after} chunks" if leave else None
@@ -392,7 +397,8 @@ def _shown(value: Model) -> str:
 def refuse_timing(request: Request, *at: str | int) -> None:
     """Raise MisfitError if a request of an action has ``join_step`` or ``abort_step``.
 
-    Actions take place in real time, not at engine steps. ``at`` is the path of the request in the action.
+    Actions run in real time, so their requests can't join or be aborted at a given engine step. ``at`` is the path of
+    the request in the action.
     """
     for name, given in (("join_step", request.join_step > 0), ("abort_step", request.abort_step is not None)):
         if given:

@@ -1,4 +1,4 @@
-"""Basis of all parts of the suite format: the base class of the models, types of numbers and names, MisfitError."""
+"""The base class of the pydantic models of the suite format, the types of numbers and names, and MisfitError."""
 
 from types import MappingProxyType
 from typing import Annotated, Any
@@ -22,7 +22,7 @@ Text = Annotated[str, StringConstraints(min_length=1, max_length=LONGEST)]
 
 
 class MisfitError(ValueError):
-    """Fields of a suite contradict each other.
+    """Raised by a validator if fields of a suite contradict each other.
 
     ``at`` is the path of the wrong field, relative to the pydantic model whose validator raises the error. ``hint``
     says what to do.

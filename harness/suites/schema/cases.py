@@ -74,7 +74,7 @@ class RequestsCase(Case):
     def request_beyond(self, available_blocks: int, *, rounds_first_prompt: bool) -> tuple[int, int] | None:
         """Return the first request that cannot run alone in ``available_blocks``, as (its number, blocks it needs).
 
-        The KV cache of a request has at least its prompt and all generated tokens except the last. With
+        When a request ends, its prompt and all its generated tokens except the last are in the KV cache. With
         ``rounds_first_prompt``, the prompt of request 0 is rounded up to whole blocks, unless the request is aborted
         before it starts. Return None if every request fits.
         """
@@ -110,7 +110,7 @@ class RequestsCase(Case):
         return self
 
     def _refuse_sampling(self) -> None:
-        """Raise MisfitError for sampled requests, because reference outputs exist only for greedy requests."""
+        """Raise MisfitError if a request is not greedy, because reference outputs exist only for greedy requests."""
         for index, request in enumerate(self.requests):
             if request.temperature > 0:
                 what = "temperature must be 0 with `output: reference`, because references are greedy"
@@ -156,8 +156,8 @@ class OutputCase(RequestsCase):
     def _refuse_ends(self) -> None:
         """Raise MisfitError for requests that can't be tested with ``output: distribution``.
 
-        These are requests that can end before ``max_tokens``, because all runs of a request must have the same length,
-        and requests with parameters that change the logits.
+        All runs of a request must have the same length, so no request may end before ``max_tokens``. Parameters that
+        change the logits, such as penalties, are not supported.
         """
         for index, request in enumerate(self.requests):
             if not request.runs_to_max_tokens and request.prompt.length is not None:
@@ -211,7 +211,7 @@ class BehaviourCase(Case):
 
 
 def _references(action: Action) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Yield (path of a field, name) for each field of an action that names another action."""
+    """Yield (path of the field, name of the other action) for each field of ``action`` that names another action."""
     wait = action.wait
     places = (
         (("abort",), action.abort),

@@ -69,7 +69,11 @@ class StepsExpectation(Model):
                 if later.step <= earlier.step:
                     what = f"rows must be in the order of steps, but step {later.step} comes after {earlier.step}"
                     raise MisfitError(
-                        what, "steps", i, 0, hint="rows in between that are plain decodes can be left out"
+                        what,
+                        "steps",
+                        i,
+                        0,
+                        hint="rows between others can be left out if they are plain decodes (no request joins, ends or takes a block)",
                     )
         return self
 
@@ -99,8 +103,8 @@ class OutputExpectation(Model):
 
     - ``output: reference``: each request gets the output of Hugging Face on CPU, compared by ``policy``.
     - ``output: alone``: each request gets the same tokens and logprobs as without other requests, on the same engine.
-    - ``output: distribution``: each request is run ``draws`` times with different seeds. Its tokens must have the
-      distribution that follows from its sampling parameters and Hugging Face's logits.
+    - ``output: distribution``: each request is run ``draws`` times with different seeds. The tokens of these runs must
+      have the distribution that follows from the request's sampling parameters and Hugging Face's logits.
 
     ``same`` lists groups of requests that must get the same tokens. ``unlike`` lists groups in which no two requests
     may get the same tokens. Requests are given by their position in the case.
@@ -138,10 +142,10 @@ class OutputExpectation(Model):
 
 
 class EndExpectation(Model):
-    """The expectation of a behaviour case: the state of the engine at the end, and its limits.
+    """The expectation of a behaviour case: the state of the engine after the last action, and the engine's limits.
 
-    An engine is ``idle`` if no request is waiting or running and no block is in use. ``limits`` are the effective
-    limits that the engine must report. Limits that the engine does not report are not checked.
+    With ``idle``, no request may be waiting or running, and no block may be in use. ``limits`` are the effective limits
+    that the engine must report. Limits that the engine does not report are not checked.
     """
 
     engine: Literal["idle"] = "idle"

@@ -20,11 +20,12 @@ BOUNDS_OF: dict[str, tuple[str, ...]] = {
 
 
 class Policy(Model):
-    """A way to compare outputs with those of Hugging Face, and its tolerances. docs/outputs.md describes each policy.
+    """A way to compare outputs with those of Hugging Face, with tolerances. docs/outputs.md describes each policy.
 
     ``rel_tol`` and ``abs_tol`` are tolerances of logprobs (natural logarithms). ``margin`` is the maximum difference in
     logprob between the best token and another token that is accepted in its place. ``max_kl`` is the maximum
-    Kullback-Leibler divergence, in nats. None stands for the default, which depends on the engine's precision.
+    Kullback-Leibler divergence, in nats. A tolerance that is None has its default, which depends on the engine's
+    precision.
     """
 
     name: PolicyName

@@ -27,8 +27,8 @@ class Prompt(Model):
     - ``special_tokens: all``: every special token of the model once, in the order of the token ids.
     - ``parts``: a list of prompts. Their tokens are concatenated.
 
-    The key ``tokens: n`` sets the length of all prompts but random ones: the tokens are cut off after the first n, or
-    repeated from the first token on until there are n.
+    With the key ``tokens: n``, which is not allowed for random tokens, the prompt has n tokens: the tokens are cut off
+    after the first n, or repeated from the first token on until there are n.
     """
 
     random_tokens: Length | None = None

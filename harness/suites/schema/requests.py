@@ -66,11 +66,11 @@ class Request(Model):
     The request is added after ``join_step`` engine steps, and aborted after ``abort_step`` engine steps (None: never).
     ``logprobs`` is the number of top tokens that the engine returns at each position; their logprobs are also compared.
     ``simulated_tokens`` are the tokens that the model generates for this request. A driver that runs no model returns
-    them; it needs them if a generated token can end the request early. An engine that runs the model must generate the
-    same tokens.
+    these tokens, and needs them if a generated token can end the request early. An engine that runs the model must
+    generate the same tokens.
 
-    These four fields are only for behaviour cases. ``prompt_logprobs`` is the number of top tokens at each position of
-    the prompt. If ``golden`` is true, the reference's tokens replace the tokens that the engine samples.
+    The following four fields are only for behaviour cases. ``prompt_logprobs`` is the number of top tokens at each
+    position of the prompt. If ``golden`` is true, the reference's tokens replace the tokens that the engine samples.
     ``truncate_prompt_tokens`` is the number of tokens at the end of the prompt that the engine keeps, -1 for as many as
     fit the context. ``unchecked`` are sampling parameters, by vLLM's names, with values that the suite does not check
     because the engine must refuse them. They replace the request's other parameters of the same names.
@@ -148,7 +148,7 @@ class Request(Model):
 
 
 class Limits(Model):
-    """Upper bounds for scheduling. A limit that is not given has the value with which the engine was built."""
+    """Limits for the scheduler. A limit that is None has the value with which the engine was built."""
 
     max_model_len: Size | None = None
     max_num_seqs: Size | None = None
@@ -157,7 +157,7 @@ class Limits(Model):
 
 
 class Options(Model):
-    """The base class for the options of a scheduler that a case can set."""
+    """The base class of ``Chunking`` and ``TokenBudget``: options of a scheduler that a case can set."""
 
     def check_requests(self, requests: Sequence[tuple[int, int]]) -> None:
         """Raise MisfitError if a request can't run with these options. A request is (prompt length, max_tokens)."""

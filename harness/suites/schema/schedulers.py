@@ -79,12 +79,19 @@ TOKEN_BUDGET_COLUMNS = (
 
 
 def _one_more(row: StepRow, steps: int) -> StepRow:
-    """Return the row after ``steps`` further plain decodes: tkv has grown by ``steps``, and the rest is the same."""
+    """Return the row after ``steps`` further decodes in which no request joins, ends or takes a block.
+
+    In each of these steps, every running request gets one token and tkv grows by 1. This is for schedulers with tkv.
+    """
     return row._replace(step=row.step + steps, tkv=row.tkv_or_0 + steps, outputs=row.running, finished=())
 
 
 def _one_each(row: StepRow, steps: int) -> StepRow:
-    """Return the row after ``steps`` further plain decodes: each running request computes one token in each step."""
+    """Return the row after ``steps`` further decodes in which no request joins, ends or takes a block.
+
+    In each of these steps, every running request computes one token and gets the next. This is for the token-budget
+    scheduler.
+    """
     ones = tuple((request, 1) for request in row.running)
     gone = row._replace(scheduled=ones, preempted=(), hits=())
     return gone._replace(step=row.step + steps, outputs=row.running, finished=())
@@ -104,7 +111,7 @@ def _is_paused(row: StepRow, request: int) -> bool:
 
 
 def _is_preempted(row: StepRow, request: int) -> bool:  # noqa: ARG001
-    """Return True. With a token budget, a request counts as suspended in each step that gives it no token."""
+    """Return True: with a token budget, a request is suspended in every step between its tokens without a token."""
     return True
 
 
@@ -112,13 +119,14 @@ def _is_preempted(row: StepRow, request: int) -> bool:  # noqa: ARG001
 class SchedulerFormat:
     """What suites, results files and traces have for one scheduler: pytest marker, columns of step tables, and options.
 
-    ``marker`` is the pytest marker of its tests. ``columns`` are the columns of its step tables. ``own_column`` is a
-    column that no other scheduler has, so that rows of this scheduler can be recognised, None if there is no such
-    column. ``options_key`` is the key of its options in a case and in a trace, ``options`` is the type of these options
-    in suites, and ``setup`` the type that drivers get. ``limits_it_lacks`` maps the names of limits that the scheduler
-    does not have to an error message. ``rounds_blocks`` is whether an engine with this scheduler rounds the number of
-    blocks up to a multiple of ``max_num_seqs``. ``rounds_first_prompt`` is whether it rounds the prompt that starts a
-    batch up to whole blocks. ``plain_decode(row, steps)`` returns the row after ``steps`` further plain decodes.
+    ``marker`` is the pytest marker of the scheduler's tests. ``columns`` are the columns of its step tables.
+    ``own_column`` is a column that no other scheduler has, so that rows of this scheduler can be recognised, None if
+    there is no such column. ``options_key`` is the key of the scheduler's options in a case and in a trace, ``options``
+    is the type of these options in suites, and ``setup`` the type that drivers get. ``limits_it_lacks`` maps the names
+    of limits that the scheduler does not have to an error message. ``rounds_blocks`` is whether an engine with this
+    scheduler rounds the number of blocks up to a multiple of ``max_num_seqs``. ``rounds_first_prompt`` is whether the
+    scheduler rounds the prompt that starts a batch up to whole blocks. ``plain_decode(row, steps)`` returns the row
+    after ``steps`` further decodes in which no request joins, ends or takes a block.
 
     ``computes(row, request)`` returns whether the step computes tokens of the request. ``suspends(row, request)`` is
     called for each step between two tokens of a request in which the request got no token. The result is True if the
@@ -177,9 +185,9 @@ _KNOWN_BY = tuple((each.own_column, each) for each in FORMATS.values() if each.o
 
 
 def format_of_row(row: StepRow) -> SchedulerFormat:
-    """Return the SchedulerFormat of the scheduler to which a row belongs, which is known from the row's columns.
+    """Return the SchedulerFormat of the scheduler to which a row belongs. The columns of the row show the scheduler.
 
-    If the row has only columns that every scheduler has, return that of the default scheduler.
+    If the row has only columns that every scheduler has, return the SchedulerFormat of the default scheduler.
     """
     for column, known in _KNOWN_BY:
         if getattr(row, column) is not None:
@@ -222,10 +230,10 @@ _EXAMPLE: Mapping[str, str] = dict.fromkeys(("step", "used"), "1") | {
 
 
 def decodes_on(before: StepRow, after: StepRow) -> bool:
-    """Return whether ``after`` is a plain decode (see ``StepRow``) that follows ``before``.
+    """Return whether ``after`` is a decode that follows ``before``, in which no request joins, ends or takes a block.
 
-    If a request got a block, tkv has passed a multiple of 64 or, with schedulers without tkv, ``used`` has changed.
-    Comparing the rows is fast, because drivers return the same tuples until their content changes.
+    If a request took a block, tkv has passed a multiple of 64 or, with schedulers without tkv, ``used`` has changed.
+    Comparing the rows is fast, because drivers reuse the tuples of a row in the next row until their content changes.
     """
     return (
         after.kind == before.kind == "decode"

@@ -32,7 +32,7 @@ _AMBIGUOUS = {
 
 @lru_cache(maxsize=4096)
 def meaning(raw: str) -> tuple[Content, str, str]:
-    """Return (value of an unquoted word, error message, hint). The last two are "" if the word may be unquoted."""
+    """Return (value of an unquoted word, error message, hint). Message and hint are "" if the word is allowed."""
     if raw in _WORDS:
         return _WORDS[raw], "", ""
     for other, form in _AMBIGUOUS.items():

@@ -79,7 +79,7 @@ class Node(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """The content of a YAML file. The value of an alias has the position of its anchor."""
+    """The content of a YAML file. A value that is given by an alias has the position of the anchor of the alias."""
 
     text: str
     root: Node

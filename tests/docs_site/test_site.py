@@ -10,7 +10,7 @@ from docs_site.catalogue.entries import Catalogue, read_catalogue
 from docs_site.markup import requirement_path, suite_path
 from tests.helpers.paths import ROOT
 
-MAX_BYTES = 15_000_000
+MAX_BYTES = 16_000_000
 
 
 @pytest.fixture(scope="module")

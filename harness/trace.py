@@ -57,9 +57,9 @@ RECORDED_AS = {
     "used": "n_used_blocks",
     "hits": "usable_hit_blocks",
 }
-"""The names in traces of the columns that have another name in step tables, by their names in step tables.
+"""Columns that have another name in traces than in step tables: the name in traces, by the name in step tables.
 
-The names in traces are those in step tables that were recorded from the Spyre plugins.
+Traces have the same names as the step tables that were recorded from the Spyre plugins.
 """
 FIELDS = ("name", "limits", "requests", *OPTION_KEYS)
 MADE = frozenset({"columns", "steps", "tables", "error"})

@@ -190,4 +190,4 @@ def _who_has_them(cards: Sequence[Card], folder: Path) -> str:
             users.append(f"{card} is leased by process {has.pid}")
         elif open_in:
             users.append(f"{card} is open in process {', '.join(map(str, open_in))}")
-    return "; ".join(users) or "other processes used them until a moment ago"
+    return "; ".join(users) or "other processes used the cards until a moment ago"

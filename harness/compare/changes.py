@@ -10,9 +10,9 @@ from harness.compare.results import Key, Record, Run, reason_of
 
 
 class Kind(StrEnum):
-    """How the result of a test differs between two runs. Reports list the kinds in this order.
+    """How the result of a test differs between two runs. ``MEANING`` describes each kind.
 
-    ``MEANING`` has a description of each kind.
+    Reports list tests by kind, in the order in which the kinds are defined here.
     """
 
     WORSE = "worse"

@@ -100,7 +100,7 @@ def write_references(
 ) -> None:
     """Write a file of reference outputs. Raises OSError if that is not possible.
 
-    ``found`` has the references to write, each with the Wanted for which it was computed. ``texts`` are the decoded
+    ``found`` has the references to write, each with the ``Wanted`` that asked for it. ``texts`` are the decoded
     continuations, for human readers. An existing file is replaced in a single operation, so that other processes never
     read an incomplete file.
     """

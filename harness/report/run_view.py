@@ -111,7 +111,7 @@ def _outcomes_sentence(views: Sequence[HasStatus], exitstatus: int) -> tuple[str
     parts += [plural(errors, "error")] if errors else []
     parts += [f"{flaky} flaky: failed, then passed" if not parts else f"{flaky} flaky"] if flaky else []
     parts += [f"{passed} passed"] if passed else []
-    sentence = f"{', '.join(parts) or 'No test passed as it should'}{besides}"
+    sentence = f"{', '.join(parts) or 'No test passed as expected'}{besides}"
     return sentence, "failed" if failed or errors or (flaky and exitstatus) else "passed" if passed else "unknown"
 
 

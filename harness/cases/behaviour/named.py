@@ -180,7 +180,7 @@ async def bytes_that_are_no_http(context: CaseContext) -> str:
             raise CheckFailedError(f"{invalid[:20]!r} was answered with {answer[:60]!r}, expected status 4xx or 5xx")
     if not await context.client.healthy():
         raise CheckFailedError("the server no longer answers")
-    return "the server refused all invalid requests, and still serves"
+    return "the server refused all invalid requests, and still answers valid ones"
 
 
 @check
@@ -194,7 +194,7 @@ async def body_that_never_comes(context: CaseContext) -> str:
     await _until_idle(context)
     if not await context.client.healthy():
         raise CheckFailedError("the server no longer answers")
-    return "no requests run, no blocks are in use, and the server still serves"
+    return "no requests run, no blocks are in use, and the server still answers requests"
 
 
 @check

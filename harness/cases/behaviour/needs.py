@@ -11,7 +11,7 @@ ECHO_OVER_HTTP_ONLY = "the case uses echo of the HTTP API, and this configuratio
 IN_PROCESS_ONLY = "the case aborts a request, and an HTTP client can only disconnect"
 STEPS_IN_PROCESS = "the case has max_steps, and the steps of a request can't be observed over HTTP"
 MISFITS = frozenset({OVER_HTTP_ONLY, ECHO_OVER_HTTP_ONLY, IN_PROCESS_ONLY, STEPS_IN_PROCESS})
-"""Reasons why a case can't run with a client of one kind (in-process or HTTP), whichever driver is used."""
+"""Reasons why a case can't run at one of the two entry points (in-process and HTTP), whichever driver is used."""
 STRUCTURE_FIELDS = frozenset({"structured_outputs", "response_format"})
 """The fields of a request body that give the format of the answer."""
 

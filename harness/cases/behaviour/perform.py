@@ -59,9 +59,10 @@ async def perform(
     expected_answers: ExpectedAnswers,
     after_generate: AfterGenerate,
 ) -> list[Verdict]:
-    """Perform the actions of a case in order. Return their verdicts, then one about whether the engine is idle at last.
+    """Perform the actions of a case in order, and return their verdicts.
 
-    After the last action, wait for the actions that still run in the background. No wait takes longer than two minutes.
+    After the last action, wait for the actions that still run in the background. The last verdict is about whether the
+    engine is idle afterwards. No wait takes longer than two minutes.
     ``make_request`` converts a request from the suite file to a request for the client. ``make_chat`` renders the
     prompt of a conversation. ``expected_answers`` returns Hugging Face's answers to requests. ``after_generate`` checks
     the engine's steps after a ``generate`` action.
@@ -256,7 +257,7 @@ async def _ended(play: _Play, name: str) -> list[Verdict]:
 
 
 async def _left_idle(client: Client) -> Verdict:
-    """Wait until the engine is idle, and return a passed verdict. Return a failed verdict if it is not after a timeout.
+    """Wait until the engine is idle, and return a passed verdict. If a timeout ends the wait, return a failed verdict.
 
     A wait is necessary because the engine frees the blocks of a disconnected client only in the next step.
     """

@@ -45,7 +45,8 @@ async def wait_for(context: CaseContext, wait: Wait) -> str | None:
 
     if await eventually(holds):
         return _in_time(context, wait)
-    return f"{_shown(wait)} was not reached within {SECONDS} s; last seen: {last[0] if last else 'no answer'}"
+    state = last[0] if last else "the server did not answer"
+    return f"the condition ({_shown(wait)}) was not met within {SECONDS} s; last state: {state}"
 
 
 def _in_time(context: CaseContext, wait: Wait) -> str | None:
@@ -58,7 +59,7 @@ def _in_time(context: CaseContext, wait: Wait) -> str | None:
     had = sum(sum(chunk.tokens.values()) for chunk in context.background[wait.of].chunks)
     if had < wait.before_tokens:
         return None
-    return f"{_shown(wait)} was reached too late, when {wait.of} had {had} tokens"
+    return f"the condition ({_shown(wait)}) was met too late: {wait.of} had already received {had} tokens"
 
 
 async def _chunks(context: CaseContext, name: str, count: int) -> str | None:

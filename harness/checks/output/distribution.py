@@ -11,7 +11,7 @@ from typing import Any
 from harness.types import RequestSpec
 
 FALSE_ALARM = 1e-6
-"""The maximum probability that a correct engine fails a case, over all its requests and statistics."""
+"""The maximum probability that a correct engine fails a case, in any statistic of any request of the case."""
 
 SLACK = {"float32": 1e-3}
 """Tolerance of logits, by the precision of the engine, for tokens at the edge of a filter such as top-k.

@@ -23,7 +23,7 @@ from harness.suites.schema import Request
 from harness.types import RequestSpec, SchedulingLimits, Token, Verdict
 
 SEEDS_APART = 7919
-"""Difference between the seeds of consecutive runs of one request. Prime, so that two requests seldom share a seed."""
+"""Difference between the seeds of consecutive runs of a request. It is prime, so that requests seldom share a seed."""
 NOISE = {"float32": 0.0}
 """Maximum error of the probabilities, by the precision in which the engine computes.
 
@@ -62,7 +62,7 @@ def check_distributions(
     timings = [_Timing(request.join_step) for _ in range(draws) for request in requests]
     run = run_workload(session, copies, timings)
     if run.unfinished is not None:
-        what = f"{draws} runs of each request did not end: {run.unfinished}"
+        what = f"not all {draws} runs of each request were completed: {run.unfinished}"
         return [Verdict(False, what, run.traceback, data={"broken": True})]
     alarm = FALSE_ALARM / count
     return [
@@ -116,9 +116,9 @@ def _greedy(number: str, rows: Sequence[tuple[int, ...]], logits: Any, spec: Req
     best = logits.argmax(-1).tolist()
     wrong = [i for i, (row, wanted) in enumerate(zip(rows, best, strict=True)) if list(row) != wanted]
     if wrong:
-        what = f"the request is greedy, but {len(wrong)} of {len(rows)} runs did not generate the most likely tokens"
+        what = f"greedy, but {len(wrong)} of {len(rows)} runs have a token that is not the most likely one"
         return Verdict(False, f"{number}: {what}")
-    what = f"the request is greedy, and all {len(rows)} runs generated the most likely token {spec.max_tokens} times"
+    what = f"greedy, and all {len(rows)} runs have the most likely token at each of {spec.max_tokens} positions"
     return Verdict(True, f"{number}: {what}")
 
 

@@ -60,7 +60,10 @@ class Adapter(Protocol):
         """
 
     def tighten(self, core: Any, limits: SchedulingLimits, setup: EngineSetup) -> None:
-        """Set the limits of the core and the options of ``setup``, and remove all state of earlier requests."""
+        """Set the limits and the scheduler options (those of ``setup``) of an idle engine.
+
+        Also remove all state of earlier requests.
+        """
 
     def leave_out_the_model(self, core: Any) -> None:
         """Replace the model's forward, so that steps are scheduled without running the model."""

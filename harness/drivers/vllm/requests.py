@@ -7,7 +7,7 @@ from harness.drivers.http_client import INJECTOR as INJECTOR
 from harness.types import RequestSpec, Structure, Token
 
 STRUCTURED_BY = "guidance"
-"""vLLM's name for the library ``llguidance``. Its other libraries allow other white space in JSON."""
+"""vLLM's name for the library ``llguidance``. Other libraries that vLLM supports allow other white space in JSON."""
 
 
 def sampling_arguments(request: RequestSpec) -> dict[str, Any]:

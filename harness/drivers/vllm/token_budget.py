@@ -115,8 +115,8 @@ def other_rules(setup: EngineSetup) -> str | None:
     options, version = options_of(setup), number_of_vllm()
     if options.rules == rules_of(version) or not options.long_prefill_token_threshold:
         return None
-    what = f"the case needs the rules {options.rules} for long_prefill_token_threshold"
-    return f"{what}, but vLLM {version} has the rules {rules_of(version)}"
+    what = f"the case needs the rules of vLLM {options.rules} for long_prefill_token_threshold"
+    return f"{what}, but vLLM {version} is installed, which has the rules of {rules_of(version)}"
 
 
 def options_of(setup: EngineSetup) -> TokenBudgetSetup:
@@ -231,7 +231,9 @@ def built(core: Any) -> SchedulingLimits:
 
 
 def tighten(core: Any, limits: SchedulingLimits, setup: EngineSetup) -> None:
-    """Set the limits of an idle engine and the options of ``setup``. No limit may be None.
+    """Set the limits and the scheduler options of an idle engine. The options are those of ``setup``.
+
+    No limit may be None.
 
     The engine gets an empty KV cache with ``available_blocks`` blocks, which are used in the order of their ids.
     """

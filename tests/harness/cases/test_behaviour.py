@@ -300,7 +300,8 @@ def test_waiting_ends_when_it_is_so_or_says_what_was_seen_last() -> None:
     busy = ServingState(1, 2, 3, 4)
     assert failed(run(ScriptedClient(states=[busy, busy, IDLE]), {"wait": {"idle": True}})) == []
     output = failed(run(ScriptedClient(states=[busy]), {"wait": {"running": 1}}))
-    assert output[0].startswith("action 0 (wait): running 1 was not reached within 0.4 s; last seen: ServingState(")
+    late = "action 0 (wait): the condition (running 1) was not met within 0.4 s; last state: ServingState("
+    assert output[0].startswith(late)
     assert output[1] == "the engine is not idle at the end: waiting 1, running 2, reserved blocks 4, used blocks 3"
 
 
@@ -322,7 +323,8 @@ def test_lateness_is_reported_in_tokens() -> None:
         run(ScriptedClient(), named, all_of_it, {"wait": {"idle": True, "before_tokens": 3, "of": "first"}})
     )
     assert output == [
-        "action 2 (wait): idle True, before_tokens 3, of first was reached too late, when first had 3 tokens"
+        "action 2 (wait): the condition (idle True, before_tokens 3, of first) was met too late: "
+        "first had already received 3 tokens"
     ]
 
 

@@ -232,8 +232,8 @@ def test_rules_go_by_the_version_where_a_table_shows_them(monkeypatch: pytest.Mo
     setup = replace(SETUP, options=TokenBudgetSetup(128, rules="0.32"))
     assert NATIVE.unavailable(setup) is None  # no effect on tables
     reason = NATIVE.unavailable(replace(SETUP, options=TokenBudgetSetup(long_prefill_token_threshold=9, rules="0.32")))
-    what = "the case needs the rules 0.32 for long_prefill_token_threshold"
-    assert reason == f"{what}, but vLLM 0.27.1 has the rules 0.27"
+    what = "the case needs the rules of vLLM 0.32 for long_prefill_token_threshold"
+    assert reason == f"{what}, but vLLM 0.27.1 is installed, which has the rules of 0.27"
 
 
 @pytest.mark.parametrize(

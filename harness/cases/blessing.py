@@ -75,9 +75,9 @@ class Blessing:
                 self.changes.append(f"removed  {shown_file(path)}: {why}")
 
     def remove_stale_folders(self, folder: Path) -> None:
-        """Remove golden tables and reference outputs of suites in this folder that no longer exist.
+        """Remove the golden tables and reference outputs whose suite no longer exists in ``folder``.
 
-        Call this only if the run blesses all suites of the folder.
+        This must be called only if the run blesses all suites of the folder.
         """
         for path, suite in stale(folder):
             path.unlink()

@@ -1,8 +1,8 @@
 """A client of an OpenAI-compatible server. It uses the ``openai`` package, and httpx for requests in other formats.
 
 Requests set ``return_token_ids``, a field that vLLM and the reference engine's server support. Without this field, the
-client can't count tokens. Requests with ``echo`` don't set it, because vLLM 0.32 returns no text of the prompt if both
-are set.
+client can't count tokens. Requests with ``echo`` don't set it, because vLLM 0.32 returns no text of the prompt if a
+request sets both fields.
 """
 
 import asyncio

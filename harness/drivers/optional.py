@@ -81,7 +81,7 @@ class Preloads(Protocol):
     def preload(self) -> None:
         """Import the modules that the driver's engines need, without starting an engine.
 
-        Processes that are forked later then have these modules.
+        Processes that are forked from this process later need not import the modules again.
         """
 
 

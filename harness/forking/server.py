@@ -35,10 +35,11 @@ class _Child:
 
 
 class ForkServer:
-    """The loop of the fork server.
+    """The fork server: it receives requests from clients, and forks itself for each.
 
-    ``prepare(key)`` is called in a new branch (see ``Request``) before the branch is forked. ``forked()`` is called in
-    the parent process after each fork. ``first`` is the first request, which the caller has already received.
+    Several requests can share a branch, a fork of the server that is then forked for each of them. ``prepare(key)`` is
+    called in a new branch before it is forked. ``forked()`` is called in the parent process after each fork. ``first``
+    is the first request, which the caller has already received.
     """
 
     def __init__(

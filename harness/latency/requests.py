@@ -1,8 +1,8 @@
 """The latency of each request of a run, from its step table, in engine steps or in seconds.
 
 The time at which a step ends is either the number of the step, or the sum of the durations of all steps so far. A
-request joins the queue at the end of its ``join_step``. The time between two steps is not counted, because in it the
-harness reads the engine's state.
+request joins the queue at the end of its ``join_step``. The time between two steps, in which the harness reads the
+engine's state, is not counted.
 """
 
 from collections.abc import Iterator, Sequence

@@ -17,8 +17,8 @@ from harness.utils.text import plural
 class Plan:
     """The tests of each part of a run, by node id, and digests of the files on which the outcomes depend.
 
-    ``suites`` has the digest of each suite file with its golden tables, by the name of the file, and the digest of the
-    lists of known failures. A run without ``--cb-shard`` has one part.
+    ``suites`` has a digest for each suite file together with its golden tables, by the name of the file, and a digest
+    of the lists of known failures. A run without ``--cb-shard`` has one part.
     """
 
     parts: tuple[tuple[str, ...], ...]

@@ -39,7 +39,7 @@ def start_with_parent(
 ) -> "subprocess.Popen[Any]":
     """Start a command as ``subprocess.Popen`` does, but so that its process is killed when this process ends.
 
-    The command can be any program. ``more`` are arguments of ``subprocess.Popen``.
+    The command can be any program. ``more`` are further arguments of ``subprocess.Popen``.
     """
     wrapped = [sys.executable, "-I", "-S", __file__, str(os.getpid()), *command]
     # The main thread lives as long as the process. A second thread is avoided, because it would prevent forks.

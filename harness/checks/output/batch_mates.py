@@ -21,7 +21,7 @@ class _Immediately:
 
 
 def run_alone(session: Session, spec: RequestSpec) -> Run:
-    """Run one request without others in the batch, with the limits with which the engine was built.
+    """Run a request without other requests in the batch, with the limits with which the engine was started.
 
     Resets the session.
     """

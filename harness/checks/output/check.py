@@ -27,11 +27,11 @@ def check_output(
 ) -> Verdict:
     """Check the tokens of one request against the reference, at every position.
 
-    ``full`` is Hugging Face's greedy continuation of the prompt, with ``max_tokens`` tokens. It is cut where the stop
-    conditions end the request. If the request was ``aborted``, only the tokens before the abort are compared.
-    ``alternatives`` is the number of alternative tokens that the request asks for at each position, or None. If it is
-    given, the logprobs of the alternatives are compared as well. ``oracle`` computes the reference model's logprobs of
-    tokens that the reference does not have.
+    ``full`` is Hugging Face's greedy continuation of the prompt, with ``max_tokens`` tokens. It is compared up to the
+    token at which a stop condition ends the request. If the request was ``aborted``, it is compared up to the abort.
+    ``alternatives`` is the number of alternative tokens that the request asks for at each position, whose logprobs are
+    then compared as well; None if it asks for none. ``oracle`` computes the reference model's logprobs of tokens that
+    are not in ``full``.
     """
     wanted = ended(full, request, vocabulary)
     if aborted:

@@ -70,7 +70,7 @@ class ReferenceSession(CoreSession):
     def params_of(self, request: RequestSpec) -> SamplingParams:
         """Return the request's SamplingParams, with ``bad_words`` tokenized.
 
-        The APIs of the engine do this, but a session passes requests to the engine core directly.
+        The engine's APIs also tokenize ``bad_words``, but a session passes requests directly to the engine core.
         """
         params = super().params_of(request)
         return with_bad_words(params, self.llm.engine.tokenizer) if params.bad_words else params

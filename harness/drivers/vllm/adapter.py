@@ -92,7 +92,7 @@ def use_config(vllm_config: Any) -> None:
 
 
 def leave_out_the_model(core: Any) -> None:
-    """Replace the model's forward, so that ANY_TOKEN is always generated. Scheduler and model runner are unchanged."""
+    """Replace the model's forward, so that every generated token is ANY_TOKEN. Scheduler and model runner still run."""
     vocabulary = core.vllm_config.model_config.get_vocab_size()
     logits = same_logits(core.vllm_config.scheduler_config.max_num_seqs, vocabulary)
 

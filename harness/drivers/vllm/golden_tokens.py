@@ -43,7 +43,7 @@ def given_tokens(params: Any) -> GivenTokens | None:
 
 @lru_cache(maxsize=1)
 def processor_class() -> type:
-    """Return the class of logits processors to pass to vLLM.
+    """Return ``GoldenTokens``, the class of logits processors to pass to vLLM.
 
     The class is created in a function, because its base class is from vLLM, which is not imported with this module.
     """

@@ -86,7 +86,7 @@ class Adapter(Protocol):
     def server_command(self, model: str, setup: EngineSetup) -> list[str]:
         """Return the command that starts vLLM's server. ``model`` is the folder of the model.
 
-        The command does not have the flags that are the same for all plugins.
+        The caller adds the flags that are the same for all plugins.
         """
 
 

@@ -54,7 +54,7 @@ def engine_arguments(setup: EngineSetup) -> dict[str, Any]:
 
 
 def engine_environment(setup: EngineSetup) -> dict[str, str]:  # noqa: ARG001
-    """Return {}. The variables for the worker of vLLM's CPU backend are not needed, because the plugin has its own.
+    """Return {}: no variables are needed, because the plugin does not use the worker of vLLM's CPU backend.
 
     The plugin itself sets the memory of the KV cache on the card (``VLLM_CPU_KVCACHE_SPACE``, by default 4 GiB).
     """

@@ -207,7 +207,7 @@ def _flag(name: str, value: object) -> list[str]:
 
 
 def leave_out_the_model(core: Any) -> None:
-    """Replace the model's forward, so that ANY_TOKEN is always generated. Scheduler and model runner are unchanged.
+    """Replace the model's forward, so that every generated token is ANY_TOKEN. Scheduler and model runner still run.
 
     The vocabulary has at least VOCABULARY_WITHOUT_A_MODEL tokens, because the token ids in a case need not be in the
     model's vocabulary.

@@ -45,8 +45,8 @@ class Comparison:
 def requested_policy(expanded: Expanded, of_the_run: Policy | None) -> Policy | None:
     """Return the policy that is named for comparing the outputs of a case, None if none is named.
 
-    A policy named in the suite's parameters takes precedence over one in the case, and the latter over ``of_the_run``,
-    the policy named on the command line.
+    A policy can be named in the suite's parameters, in the case, and on the command line (``of_the_run``). The first of
+    these three places that names a policy applies.
     """
     named = expanded.configuration.policy
     if named is not None:

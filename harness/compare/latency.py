@@ -4,10 +4,10 @@ A series is a metric of one case or of one configuration, with one value for eac
 median over the requests of the case. The value for a configuration is the mean of the medians of all its cases.
 
 The statistical test is a permutation test with the maximum statistic (Westfall and Young, "Resampling-Based Multiple
-Testing", 1993). The runs are divided into two sets of the same sizes in every possible way. A series got slower if in
-at most 5 % of these permutations any series has a statistic as large as the one observed for this series. So the
-probability of reporting anything if nothing changed is at most 5 %. This holds for any number of cases, and also if a
-whole run was slow because the machine was busy.
+Testing", 1993). A permutation is a way to divide the runs into two sets of the given sizes. For each permutation, the
+largest statistic of all series is computed. A series got slower if this maximum is at least the series' own observed
+statistic in at most 5 % of the permutations. So the probability of reporting anything if nothing changed is at most
+5 %. This holds for any number of cases, and also if a whole run was slow because the machine was busy.
 """
 
 import math

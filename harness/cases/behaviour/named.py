@@ -168,7 +168,7 @@ async def silent_connections(context: CaseContext, connections: int = 50) -> str
 
 @check
 async def bytes_that_are_no_http(context: CaseContext) -> str:
-    """Check that the server refuses bytes that are not valid HTTP, and answers the next client."""
+    """Check that the server refuses bytes that are not valid HTTP, and still answers the next client."""
     for invalid in (b"\x00\x01\x02\r\n\r\n", b"HELLO\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\xff" * 5000):
         reader, writer = await _connected(context)
         writer.write(invalid)

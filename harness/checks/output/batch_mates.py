@@ -39,9 +39,9 @@ def check_alone(
 ) -> Verdict:
     """Run a request again, without other requests in the batch, and check that it gets the same tokens.
 
-    ``together`` are the tokens that the request got in the batch. If it was ``aborted`` there, they must equal only the
-    first tokens that it gets alone. ``logprobs_within`` is the absolute tolerance of logprobs, None if no logprobs are
-    compared. Resets the session.
+    ``together`` are the tokens that the request got in the batch. If the request was ``aborted`` in the batch, these
+    tokens need only equal the first tokens of the second run. ``logprobs_within`` is the absolute tolerance of
+    logprobs, None if no logprobs are compared. Resets the session.
     """
     number = spec.request_id
     if aborted and not together:

@@ -109,12 +109,13 @@ def _exact(sequences: Sequences, bounds: Bounds) -> list[Position]:
 
 
 def _rank_fits(seen: int | None, right: ReferenceToken, bounds: Bounds) -> bool:
-    """Return whether the engine's rank of a token (``seen``) agrees with the reference's logprobs; True if it is None.
+    """Return whether ``seen``, the engine's rank of a token, agrees with the reference's logprobs; True if it is None.
 
-    Tokens whose logprobs differ by at most ``margin`` may be in either order. So the rank must be larger than the
-    number of tokens that are better by more than ``margin``, and at most the number of tokens that are not worse by
-    more than ``margin``. The upper bound applies only if the token is better by more than ``margin`` than the last of
-    the reference's top tokens. Otherwise tokens that are not among the top tokens can rank above it.
+    ``right`` is the token in the reference, with the reference's top tokens. Tokens whose logprobs differ by at most
+    ``margin`` may be in either order. So the rank must be larger than the number of tokens whose logprob is more than
+    ``margin`` above that of the token, and at most the number of tokens whose logprob is not more than ``margin`` below
+    it. The second condition is checked only if the token's logprob is more than ``margin`` above that of the last top
+    token. Otherwise tokens that are not among the top tokens can rank above it.
     """
     if seen is None:
         return True

@@ -131,7 +131,7 @@ class RunningLine(Line):
 
 
 class ShardLine(Line):
-    """The part of the tests that a run with ``--cb-shard`` has: part ``part``, counted from 1, of ``of`` parts."""
+    """Which part of the tests a run with ``--cb-shard`` has: the part's number, from 1, and the number of parts."""
 
     part: Annotated[int, Field(ge=1, le=10**6)]
     of: Annotated[int, Field(ge=1, le=10**6)]

@@ -170,8 +170,8 @@ def observation(
 ) -> Observation:
     """Convert the state of a scheduler to an Observation.
 
-    ``waiting`` and ``running`` are the queues as numbers of requests. Other request ids in ``state`` are strings. They
-    are converted to integers, from which ``first`` is subtracted, so that the case's first request gets the number 0.
+    ``waiting`` and ``running`` have the positions of the requests in the case. Other fields of ``state`` have request
+    ids, which are strings. The position of a request is its id as an integer, minus ``first``.
     """
     tkv, _, _, reserved, used, chunked, budget = state
     if budget is not None:

@@ -43,7 +43,7 @@ __all__ = [
 ]
 
 WITH_PREFIX_CACHING = (1, 4)
-"""The first release with prefix caching."""
+"""The first release of vllm-spyre with prefix caching."""
 
 
 def observe(core: Any) -> Seen:

@@ -27,7 +27,7 @@ class Rules(NamedTuple):
 
 RESERVES = (2, 2)
 PAUSES = (2, 4)
-"""The first releases of sendnn-inference with these rules."""
+"""The first release of sendnn-inference that reserves blocks, and the first one that pauses requests."""
 
 
 def rules_of(version: str | None) -> Rules:

@@ -43,7 +43,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class ResolvedLimits:
-    """``Limits`` without None: each value is set, and is at most the value that the engine was built with."""
+    """``Limits`` in which no value is None. Each value is at most the value that the engine was built with."""
 
     max_model_len: int
     max_num_seqs: int
@@ -57,8 +57,8 @@ class Chunking:
 
     ``chunk_size`` is in tokens. With ``interleave``, a decode step runs between two chunks of a prompt. If not all
     sequences can decode within ``max_batch_tkv_limit``, some of them pause. Sequences that have been paused longest
-    decode first; of the others, those with the fewest generated tokens, or with ``long_output_priority`` those with
-    the most.
+    decode first. Among sequences that have been paused equally long, those with the fewest generated tokens decode
+    first or, with ``long_output_priority``, those with the most.
     """
 
     chunk_size: int = DEFAULT_CHUNK_SIZE
@@ -100,7 +100,7 @@ class EngineConfig:
     ``static`` (a baseline), ``chunked`` or ``token_budget``. ``tensor_parallel_size`` is the number of processes that
     share the model; with 1 the model runs in the engine's own process. ``seed`` seeds the random generators of requests
     that have no seed. The fields from ``chunk_size`` on are options of one or two schedulers: see ``Chunking`` for
-    ``chunked`` and ``TokenBudget`` for ``token_budget``. For these options None means the default of that class.
+    ``chunked`` and ``TokenBudget`` for ``token_budget``. An option that is None has the default of its class.
 
     Raises ConfigError for invalid values.
     """
@@ -250,7 +250,7 @@ def resolve_limits(config: EngineConfig, limits: Limits) -> ResolvedLimits:
 
 
 def require_hardware(backend: str) -> None:
-    """Raise ConfigError if the backend would be simulated on this machine."""
+    """Raise ConfigError if ``backend`` would be simulated on this machine, because ``torch_sendnn`` is missing."""
     if label(backend) != backend:
         raise ConfigError(f"backend {label(backend)} is not hardware: torch_sendnn is not installed; install it")
 

@@ -128,7 +128,7 @@ class EngineCore:
         self.scheduler.add(request.request_id, len(request.prompt_token_ids), max_tokens, sequence)
 
     def check_grammar(self, params: SamplingParams) -> None:
-        """Compile the structured outputs of a request, if it has any. ``add_request`` then finds them in a cache.
+        """Compile the structured outputs of a request, if it has any, so that ``add_request`` finds them in a cache.
 
         Entry points call this method before they queue a request. AsyncLLM calls it outside the engine's thread,
         because compiling can take long. Raises SamplingParamsError if the structured outputs cannot be compiled, or if
@@ -176,5 +176,5 @@ class EngineCore:
 
     @property
     def has_work(self) -> bool:
-        """Return whether another step would change anything."""
+        """Return whether another step would change the state of the engine."""
         return self.scheduler.has_work

@@ -48,10 +48,10 @@ class SamplingParams:
 
     ``presence_penalty`` and ``frequency_penalty`` (-2 to 2) are OpenAI's and count generated tokens;
     ``repetition_penalty`` (above 0, 1: none) is Hugging Face's and counts prompt tokens too. ``logit_bias`` maps token
-    ids to values that are added to their logits, clamped to -100 to 100 as in vLLM. ``allowed_token_ids`` None allows
-    all. ``bad_words`` are strings that must not be generated; entry points convert them to ``bad_words_token_ids``,
-    which the core uses. The parameters of this paragraph apply before temperature, to greedy requests too
-    (engine/model/logits.py).
+    ids to values that are added to their logits, clamped to -100 to 100 as in vLLM. With ``allowed_token_ids`` None,
+    all tokens are allowed. ``bad_words`` are strings that must not be generated; entry points convert them to
+    ``bad_words_token_ids``, which the core uses. The parameters of this paragraph apply before temperature, to greedy
+    requests too (engine/model/logits.py).
 
     ``truncate_prompt_tokens`` is the number of prompt tokens to keep, counted from the end of the prompt (-1: as many
     as leave room for one new token; None: all).
@@ -139,7 +139,7 @@ class SamplingParams:
 
     @property
     def biases(self) -> tuple[tuple[int, float], ...]:
-        """Return ``logit_bias`` as pairs (token id, value), also if it was given as a mapping."""
+        """Return ``logit_bias`` as a tuple of pairs (token id, value), even if it was given as a mapping."""
         return _clamped(self.logit_bias) if isinstance(self.logit_bias, Mapping) else self.logit_bias
 
     @property
@@ -171,7 +171,11 @@ def _check_penalties(params: SamplingParams) -> None:
     _require(keep is None or keep == -1 or keep >= 1, "truncate_prompt_tokens must be -1 or at least 1", keep)
     _require(params.allowed_token_ids != (), "allowed_token_ids must have at least one token id", [])
     words = params.bad_words
-    _require(all(word.strip() for word in words), "bad_words must be words with more than white space", list(words))
+    _require(
+        all(word.strip() for word in words),
+        "each of bad_words must have a character that is not white space",
+        list(words),
+    )
 
 
 def _require(holds: bool, rule: str, value: object) -> None:

@@ -150,7 +150,7 @@ class SequenceState:
 
     @property
     def golden_token_id(self) -> int | None:
-        """Return the one of ``golden_token_ids`` that replaces the next sampled token; None if none does."""
+        """Return the golden token that replaces the next sampled token; None if no golden token is left."""
         golden, done = self.params.golden_token_ids, len(self.tokens)
         return golden[done] if done < len(golden) else None
 

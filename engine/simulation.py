@@ -15,9 +15,9 @@ MADE_UP = TokenOutput(-1)
 class NoModel:
     """An executor without a model.
 
-    ``scripts`` maps a request id to the token ids that ``execute`` returns for that request, one per step. After the
-    last of them, and for requests without a script, ``execute`` returns made-up tokens, which never end a request
-    before ``max_tokens``.
+    ``scripts`` maps a request id to the token ids that ``execute`` returns for this request, one per step. After the
+    last of these token ids, and for requests without a script, ``execute`` returns made-up tokens, which never end a
+    request before ``max_tokens``.
     """
 
     def __init__(self) -> None:

@@ -22,8 +22,8 @@ def trace_line(record: StepRecord) -> str:
 def _own(record: StepRecord) -> str:
     """Return the part of a line that depends on the scheduler.
 
-    For the chunked scheduler these are the paused requests; for the token-budget scheduler the scheduled tokens and the
-    preempted requests.
+    For the chunked scheduler it has the paused requests, and for the token-budget scheduler the scheduled tokens and
+    the preempted requests.
     """
     if record.chunked is not None and record.chunked.paused:
         return f"  paused: {_ids(record.chunked.paused)}"

@@ -13,8 +13,8 @@ class Backend:
 
     ``dtype`` is the dtype of weights, KV cache and mask; weights of another dtype are cast. With ``compiled``,
     ``torch.compile`` compiles the model with ``options`` during the warm-up, and never afterwards. ``attention`` lists
-    the attention operations that the backend supports, the default first. ``shape_rules`` has what the backend requires
-    of the tensors of a step, one sentence per rule.
+    the attention operations that the backend supports, the default first. ``shape_rules`` lists the rules for the
+    shapes of the tensors of a step, one sentence per rule.
     """
 
     name: str

@@ -87,10 +87,10 @@ class AsyncLLM:
     ) -> AsyncGenerator[RequestOutput, None]:
         """Yield the outputs of a request. ``sampling_params.output_kind`` selects what each output contains.
 
-        CUMULATIVE: each output has all ``n`` answers so far; the last output equals that of LLM.generate. DELTA: each
-        output has the new part of every answer that grew. FINAL_ONLY: there is one output, at the end. If the client is
-        slower than the engine, an output covers several tokens. Closing the generator, or cancelling the task that
-        waits in it, aborts the request.
+        CUMULATIVE: each output has all ``n`` answers so far; the last one equals the output of LLM.generate. DELTA:
+        each output has the new part of every answer that grew. FINAL_ONLY: there is one output, at the end. If the
+        client is slower than the engine, an output has several new tokens of an answer. Closing the generator, or
+        cancelling the task that waits for its next output, aborts the request.
 
         Before the first output, raises RequestRefusedError and SamplingParamsError as ``prepare`` does, ValueError if
         the id is in use, and QueueFullError if ``max_unfinished`` would be exceeded. At any time, raises

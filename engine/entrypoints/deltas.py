@@ -1,4 +1,4 @@
-"""Deltas of an answer: the text and tokens that each step adds to it. Together they equal the whole answer.
+"""Deltas of an answer: the text and tokens that each step adds. All deltas of an answer together are the answer.
 
 Text that was sent to a client cannot be taken back. So a delta does not include an incomplete character, nor text that
 may be the beginning of a stop string, because stop strings are cut from the answer. Tokens are held back together with
@@ -49,9 +49,9 @@ class DeltaMaker:
         )
 
     def _read(self, sequence: SequenceState) -> None:
-        """Append new tokens to ``_held``, each with the length of the text up to its end.
+        """Add new tokens to the tokens not returned yet, each with the length of the answer's text up to its end.
 
-        A token that ends within a character is kept in ``_incomplete`` until the character is complete.
+        A token that ends within a character is added when a later token completes the character.
         """
         for token in sequence.tokens[self._tokens_seen :]:
             self._stream.push(token.token_id)
@@ -62,9 +62,10 @@ class DeltaMaker:
         self._tokens_seen = len(sequence.tokens)
 
     def _new_tokens(self, sequence: SequenceState) -> list[TokenOutput]:
-        """Return the tokens whose whole text has been returned; if the request has ended, return all remaining tokens.
+        """Return the tokens not returned yet whose whole text is in the deltas so far.
 
-        The text of a remaining token may be missing from the answer, because a stop string is cut off.
+        If the request has ended, return all tokens not returned yet. The text of some of them may be missing from the
+        answer, because a stop string is cut off.
         """
         new = []
         while self._held and (sequence.finish_reason is not None or self._held[0][0] <= self._text_given):

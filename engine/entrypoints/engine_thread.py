@@ -34,7 +34,7 @@ class EngineStoppedError(RuntimeError):
 
 
 class EngineBusyError(RuntimeError):
-    """Limits cannot change, because requests are unfinished or blocks are held. The message has the numbers of both."""
+    """Limits cannot change, because requests are unfinished or blocks are in use. The message has both numbers."""
 
 
 class Subscriber(Protocol):
@@ -64,9 +64,9 @@ class Observer(Protocol):
 class EngineThread:
     """A thread that runs the steps of ``core`` while requests are left, and waits for calls otherwise.
 
-    Other threads must not use the core. While no requests are left, the thread calls ``check`` every second; it must
-    raise an error if the core can no longer run a step, and this error ends the engine. ``seen`` is the scheduler's
-    state after the last step; any thread may read it at any time.
+    Other threads must not use the core. While no requests are left, the thread calls ``check`` every second; ``check``
+    must raise an error if the core can no longer run a step, and this error ends the engine. ``seen`` is the
+    scheduler's state after the last step; any thread may read it at any time.
     """
 
     def __init__(
@@ -248,7 +248,7 @@ class EngineThread:
         return state.waiting[0]
 
     def _progress(self, request_id: str) -> None:
-        """Call the subscriber of a request, and drop the request if it has ended."""
+        """Tell the subscriber of a request about its new token or its end, and forget the request if it has ended."""
         sequence, subscriber = self._core.sequences[request_id], self._subscribers[request_id]
         if sequence.finish_reason is not None:
             del self._subscribers[request_id]

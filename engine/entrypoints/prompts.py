@@ -28,7 +28,7 @@ class Admitted(NamedTuple):
 def admitted(
     prompt: Prompt, params: SamplingParams, tokenizer: Tokenizer, max_model_len: int, *, padded: bool = True
 ) -> Admitted:
-    """Check a prompt and its parameters, and return them for ``requests_for``.
+    """Check a prompt and its parameters, and return both as the argument of ``requests_for``.
 
     ``padded`` is ``EngineConfig.pads_prompts``. Raises RequestRefusedError if the prompt is empty or does not fit the
     context, or if a token id is outside the vocabulary.
@@ -70,9 +70,10 @@ def truncated(
 ) -> tuple[int, ...]:
     """Return the last ``truncate_prompt_tokens`` token ids of a prompt, or all if that parameter is None.
 
-    -1 keeps as many as leave room for one new token, as in vLLM 0.32 (``TokenizeParams.max_truncation_tokens``). With
-    ``padded``, where the scheduler pads prompts, that number is rounded down to whole blocks. Raises
-    RequestRefusedError if ``truncate_prompt_tokens`` exceeds ``max_model_len``, as vLLM does.
+    The value -1 keeps as many token ids as leave room for one new token, as in vLLM 0.32
+    (``TokenizeParams.max_truncation_tokens``). With ``padded`` (the scheduler pads prompts), this number is rounded
+    down to whole blocks. Raises RequestRefusedError if ``truncate_prompt_tokens`` exceeds ``max_model_len``, as vLLM
+    does.
     """
     keep = params.truncate_prompt_tokens
     if keep is None:

@@ -46,9 +46,9 @@ def register_sendnn() -> None:
 class CompiledModel:
     """A model compiled by ``torch.compile``, with one function for each kind of forward (``ModelInputs.kind``).
 
-    Before ``seal`` is called, a call compiles a graph, unless an engine of the same shape has compiled that graph
-    before. After ``seal``, a call that matches no compiled graph raises RecompileError. ``recompiles`` counts the calls
-    that raised RecompileError. ``shared`` counts the graphs that an earlier engine compiled.
+    Before ``seal`` is called, running the model compiles a graph, unless an engine of the same shape has compiled that
+    graph before. After ``seal``, running it raises RecompileError if no compiled graph matches. ``recompiles`` is the
+    number of RecompileErrors so far. ``shared`` is the number of graphs that an earlier engine compiled.
     """
 
     def __init__(self, model: torch.nn.Module, backend: Backend) -> None:
@@ -116,7 +116,8 @@ class CompiledModel:
     def _check_sizes(self, kind: str, tensors: Mapping[str, Tensor]) -> None:
         """Raise RecompileError if a dimension in FIXED has another size than in this engine's warm-up.
 
-        The dimensions in FIXED are dynamic in shared graphs, so torch's guards do not check them.
+        The dimensions in FIXED (see graphs.py) are dynamic in graphs that several engines share, so torch's guards do
+        not check them.
         """
         for (name, dimension), size in self._sizes.get(kind, {}).items():
             actual = tensors[name].shape[dimension]

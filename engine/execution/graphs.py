@@ -41,8 +41,8 @@ DYNAMIC: Mapping[str, Mapping[str, tuple[int, ...]]] = {
         "visible": (0, 3),
     },
 }
-"""The dimensions that change from step to step, by kind of step and name of the tensor. They are dynamic in a graph;
-dimensions that are neither in DYNAMIC nor in FIXED are constants."""
+"""The dimensions that change from step to step, by kind of step and name of the tensor. They are dynamic in a graph.
+Dimensions that are neither in DYNAMIC nor in FIXED are constants."""
 
 FIXED: Mapping[str, Mapping[str, tuple[int, ...]]] = {
     "prefill": {},
@@ -50,8 +50,8 @@ FIXED: Mapping[str, Mapping[str, tuple[int, ...]]] = {
     "part": {},
     "decode": {},
 }
-"""The dimensions that are constant within an engine, but differ between engines. In a shared graph they are dynamic,
-and each engine checks its own values; in other graphs they are constants."""
+"""The dimensions that are constant within an engine, but differ between engines. In a graph that engines share, they are
+dynamic, and each engine checks its own values. In other graphs they are constants."""
 
 CACHE = (0,)
 """The dimensions of the tensors of the KV cache that are dynamic in a shared graph: the number of blocks."""
@@ -111,13 +111,16 @@ def signature(
 
 
 def mark(kind: str, tensors: Mapping[str, Tensor]) -> None:
-    """Mark the dimensions in DYNAMIC as dynamic, and all others as constant. Must be called before compilation."""
+    """Mark the dimensions in DYNAMIC as dynamic, and all other dimensions as constant, before a graph is compiled."""
     for name, tensor in tensors.items():
         _mark(tensor, DYNAMIC[kind].get(name, ()))
 
 
 def mark_shared(kind: str, cache: Cache, tensors: Mapping[str, Tensor]) -> None:
-    """Mark the dimensions in DYNAMIC, FIXED and CACHE as dynamic, and all others as constant, for a shared graph."""
+    """Mark the dimensions in DYNAMIC, FIXED and CACHE as dynamic and all others as constant, for a shared graph.
+
+    This function must be called before the graph is compiled.
+    """
     for name, tensor in tensors.items():
         _mark(tensor, _dynamic(kind, name))
     for layer in cache:
@@ -126,7 +129,7 @@ def mark_shared(kind: str, cache: Cache, tensors: Mapping[str, Tensor]) -> None:
 
 
 def fixed_sizes(kind: str, tensors: Mapping[str, Tensor]) -> dict[tuple[str, int], int]:
-    """Return the sizes of the dimensions in FIXED, by the name of the tensor and the dimension."""
+    """Return the sizes of the dimensions in FIXED (constant within an engine), by (name of the tensor, dimension)."""
     dimensions = FIXED[kind].items()
     return {(name, i): tensors[name].shape[i] for name, which in dimensions if name in tensors for i in which}
 

@@ -116,7 +116,8 @@ class ModelRunner:
     def _of_a_prompt(self, inputs: ModelInputs, part: PromptPart | None) -> StepLogits:
         """Run ``inputs``, consecutive tokens of one request, and return the logits of the last token, to sample from.
 
-        If ``part`` is not None, it names these tokens, and the result also has the logits of all of them.
+        If ``part`` is not None, ``inputs`` are the prompt tokens of ``part``, and the result also has the logits of all
+        these tokens.
         """
         if part is None:
             return StepLogits(self.forward(inputs))
@@ -200,16 +201,16 @@ class ModelRunner:
         return logits
 
     def _run_blindly(self, plan: Runnable) -> None:
-        """Run a plan of the warm-up, with token id 0 for every token."""
+        """Run a plan of the warm-up, with token id 0 for every token, and ignore the result."""
         count = plan.prompt_length if isinstance(plan, Prefill) else len(plan.request_ids)
         self.logits(plan, [0] * count)
 
     @torch.inference_mode()
     def _blank(self, blocks: list[int]) -> None:
-        """Set ``blocks`` of the KV cache to zero. Called for new blocks that the step writes only in part.
+        """Set ``blocks`` of the KV cache to zero. They are new blocks, and the step writes only a part of each.
 
-        Attention masks the rest of such a block, but a NaN of an earlier request in a masked position would still make
-        the result NaN.
+        Attention masks the positions that the step does not write, but a NaN of an earlier request in such a position
+        would still make the result NaN.
         """
         if not blocks:
             return

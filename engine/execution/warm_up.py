@@ -15,7 +15,7 @@ ROWS = 2
 
 
 def warm_up(model: CompiledModel, run: Callable[[Runnable], object], config: EngineConfig) -> None:
-    """Run the warm-up plans of the engine's scheduler (PLANS) to compile graphs, seal ``model``, and run them again.
+    """Run the warm-up plans of the engine's scheduler to compile graphs, seal ``model``, and run the plans again.
 
     ``run`` is a function that runs a plan. The plans write to the first blocks of the KV cache. Raises
     DeviceRefusedError if the device does not support a plan, and RecompileError if a plan does not match the graph that

@@ -27,7 +27,7 @@ class TokenSource(Protocol):
 
 
 def content_key(before: ContentKey, token_ids: Sequence[int]) -> ContentKey:
-    """Return the content key of a block with ``token_ids``. ``before`` is the key of the block before it."""
+    """Return the content key of a block with ``token_ids``. ``before`` is the key of the previous block."""
     return sha256(before + array("q", token_ids).tobytes()).digest()
 
 

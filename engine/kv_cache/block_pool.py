@@ -22,9 +22,9 @@ class UnschedulableRequestError(OutOfBlocksError):
 class BlockPool:
     """A pool of the blocks 1 to ``available``, which are allocated in the order in which they were freed.
 
-    The reservation of a request is the maximum number of blocks that it may hold, including those that it has. The sum
-    of all reservations never exceeds ``available``, so ``allocate`` cannot fail as long as a request stays within its
-    reservation.
+    The reservation of a request is the maximum number of blocks that it may hold, including those that it holds now.
+    The sum of all reservations never exceeds ``available``, so ``allocate`` cannot fail as long as a request stays
+    within its reservation.
     """
 
     def __init__(self, available: int) -> None:
@@ -41,7 +41,7 @@ class BlockPool:
 
     @property
     def unreserved(self) -> int:
-        """Return ``available`` minus the sum of all reservations."""
+        """Return the number of blocks that are not reserved: ``available`` minus the sum of all reservations."""
         return self.available - self.reserved_total
 
     def held(self, request_id: str) -> tuple[int, ...]:

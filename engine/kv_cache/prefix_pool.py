@@ -1,8 +1,8 @@
 """The block pool of the chunked scheduler: shared blocks with reservations. Pure bookkeeping, no tensors.
 
 The pool differs from ``BlockPool`` in three ways. Several requests may hold a block. A freed block keeps its content
-until it is allocated again. A reservation counts only the blocks that the request may still take, not those that it
-has.
+until it is allocated again. A reservation counts only the blocks that the request may still take, not the blocks that
+it holds already.
 """
 
 from collections.abc import Sequence
@@ -30,10 +30,10 @@ class PrefixPool(SharedPool):
         return len(self._free) - self.reserved_total
 
     def open(self, request_id: str, found: Sequence[int], blocks: int) -> None:
-        """Add a request that needs at most ``blocks`` blocks in total, and reserve those that it does not share.
+        """Add a request that needs at most ``blocks`` blocks in total, and reserve the blocks that it does not share.
 
-        ``found`` are the blocks of the prefix cache that it shares. Raises OutOfBlocksError if ``unreserved`` is less
-        than the number of blocks that the request can take out of the free queue (``worst_case``).
+        ``found`` are the blocks of the prefix cache that the request shares. Raises OutOfBlocksError if ``unreserved``
+        is less than the number of blocks that the request can take out of the free queue (``worst_case``).
         """
         needed = self.worst_case(blocks, found)
         if needed > self.unreserved:

@@ -71,7 +71,7 @@ class SharedPool:
     def worst_case(self, blocks: int, found: Sequence[int]) -> int:
         """Return how many blocks leave the free queue if a request gets ``blocks`` blocks in total.
 
-        ``found`` are those of its blocks that it shares. Shared blocks that another request holds already are not in
+        ``found`` are the blocks among them that the request shares. A shared block that another request holds is not in
         the free queue.
         """
         return blocks - sum(map(self.in_use, found))
@@ -125,7 +125,7 @@ class SharedPool:
         """Raise AssertionError if the attributes of the pool contradict each other.
 
         Each block must be either free or held by the requests that are counted as its holders. No request may hold a
-        block twice. ``_key_of`` and ``_blocks_of`` must have the same pairs of block and content key.
+        block twice. The mapping from block to content key and the mapping from content key to blocks must agree.
         """
         counted = Counter(chain.from_iterable(self._held.values()))
         if counted != self._holders:

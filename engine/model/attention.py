@@ -40,7 +40,7 @@ def _visible_columns(inputs: ModelInputs) -> Tensor:
 
     It is bool ``[rows, 1, positions, blocks * block size]``, True where a position may attend to a column. The
     positions of a row are the last ones before its tkv. A position of padding attends to itself and to the padding
-    before it, because a softmax over nothing is NaN. The mask is computed once per step, not once per layer.
+    before it, because a softmax over no columns is NaN. The mask is computed once per step, not once per layer.
     """
     assert inputs.block_table is not None
     assert inputs.current_tkv_mask is not None

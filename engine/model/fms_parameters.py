@@ -1,9 +1,9 @@
 """Read the parameters of an ibm-fms model from a checkpoint's config.json. This file does not import torch.
 
-ibm-fms can infer the parameters itself (architecture ``hf_pretrained``), but for that it imports most of transformers,
-which takes two seconds per process. So the parameters are passed to ``get_model`` of ibm-fms as arguments. Both ways
-give the same parameters (tests/engine/model/test_fms_parameters.py). If a config.json relies on defaults of
-transformers, ibm-fms infers the parameters.
+ibm-fms can infer the parameters itself (architecture ``hf_pretrained``), but then it imports most of transformers,
+which takes two seconds per process. So the parameters are read here, and passed to ``get_model`` of ibm-fms as
+arguments. Both ways give the same parameters (tests/engine/model/test_fms_parameters.py). If a config.json lacks a
+parameter for which transformers has a default, ibm-fms infers the parameters.
 """
 
 from collections.abc import Mapping

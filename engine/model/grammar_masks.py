@@ -15,7 +15,7 @@ from engine.sequence import SequenceState
 def constrained(logits: Tensor, sequences: Sequence[SequenceState]) -> Tensor:
     """Return ``logits`` (float32, ``[rows, vocabulary]``) with each row masked by its own request's grammar.
 
-    ``logits`` is never written to. It is returned itself if no request has a grammar.
+    ``logits`` is not modified. If no request has a grammar, the same tensor is returned.
     """
     rows = [row for row, sequence in enumerate(sequences) if sequence.grammar is not None]
     if not rows:

@@ -1,7 +1,7 @@
 """Convert plans of the continuous scheduler to the tensors of ibm-fms's paged attention. Pure functions.
 
 Source: docs/engine.md. Tokens of a prompt never attend to padding. Left padding attends to itself, so that no row of
-the mask is all -inf. Right padding attends to everything before it; its output is not used.
+the mask is all -inf. Right padding attends to all positions before it; the output at these positions is not used.
 """
 
 from collections.abc import Sequence
@@ -36,9 +36,9 @@ class ModelInputs:
     have ``block_table``, int64 ``[rows, blocks]``; ``current_tkv_mask``, int64 ``[rows]``, the tkv after the step; and
     ``left_padded_prompt_mask``, int64 ``[rows]``, the left padding in tokens.
 
-    The forward returns the logits of the last ``last_n_tokens`` positions of each row. ``output_position`` is the index
-    among these positions of the one to sample from. Only the first ``output_rows`` rows are sampled: the others are
-    copies. ``block_size`` is in tokens.
+    The forward returns the logits of the last ``last_n_tokens`` positions of each row. ``output_position`` is the
+    index, among these positions, of the position to sample from. Only the first ``output_rows`` rows are sampled: the
+    other rows are copies. ``block_size`` is in tokens.
     """
 
     input_ids: Tensor
@@ -128,9 +128,9 @@ def one_token_a_row(
 ) -> ModelInputs:
     """Return the tensors of a decode of ``plan`` from three arrays ``[rows]`` and the padded block tables.
 
-    There is one row per request, but two equal rows for a lone request. ``positions`` has the positions of the new
-    tokens, and ``tkvs`` the padded lengths including these tokens. The function uses numpy, because torch takes ten
-    times as long for arrays of this size.
+    There is one row per request, but two equal rows if there is only one request. ``positions`` has the positions of
+    the new tokens, ``left_paddings`` the left padding in tokens, and ``tkvs`` the padded lengths including the new
+    tokens. The function uses numpy, because torch takes ten times as long for such small arrays.
     """
     rows = len(plan.request_ids)
     block_table = numpy.array(tables)
@@ -150,10 +150,10 @@ def one_token_a_row(
 
 
 def with_outputs(inputs: ModelInputs, count: int) -> ModelInputs:
-    """Return ``inputs`` for a forward that returns logits of ``count`` positions up to the one to sample from.
+    """Change ``inputs`` so that the forward returns the logits of ``count`` positions, not only of one.
 
-    With ``count`` 1, ``inputs`` is returned unchanged. Other values must not be used with a compiled model, whose
-    graphs have a fixed number of outputs.
+    The last of the positions is the one to sample from. With ``count`` 1, ``inputs`` is returned unchanged. A larger
+    ``count`` must not be used with a compiled model, whose graphs have a fixed number of outputs.
     """
     if count == 1:
         return inputs

@@ -22,7 +22,7 @@ MODELS_KEPT = 4
 
 
 class _Weights(NamedTuple):
-    """Identifies an unchanged parameter: its address and torch's version counter."""
+    """The address of a parameter and torch's version counter. They are the same as long as it is not changed."""
 
     place: int
     changes: int
@@ -91,7 +91,8 @@ def _say_what_is_cast(name: str, settings: Mapping[str, Any], dtype: torch.dtype
 def _described(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of ``get_model`` for a config.json.
 
-    These are all parameters of the model, or the architecture ``hf_pretrained``, for which ibm-fms infers them.
+    The arguments are all parameters of the model, or the architecture ``hf_pretrained``, with which ibm-fms infers the
+    parameters.
     """
     described = fms_model(settings)
     if described is None:

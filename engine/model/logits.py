@@ -19,7 +19,7 @@ from engine.sequence import SequenceState
 def processed(logits: Tensor, sequences: Sequence[SequenceState]) -> Tensor:
     """Return ``logits`` (float32, ``[rows, vocabulary]``) after the parameters of each row's request were applied.
 
-    ``logits`` is never written to. It is returned itself if no request changes its row.
+    ``logits`` is not modified. If no request changes its row, the same tensor is returned.
     """
     rows = [row for row, sequence in enumerate(sequences) if _changes_now(sequence)]
     if not rows:
@@ -86,8 +86,8 @@ def _forbid_ends(logits: Tensor, sequence: SequenceState) -> None:
 def penalise_repetition(logits: Tensor, token_ids: set[int], penalty: float) -> None:
     """Divide positive and multiply negative logits of ``token_ids`` by ``penalty``, in place.
 
-    The definition is that of Hugging Face's RepetitionPenaltyLogitsProcessor: prompt and generated tokens count, each
-    once.
+    The definition is that of Hugging Face's RepetitionPenaltyLogitsProcessor: ``token_ids`` are the different tokens of
+    the prompt and the answer, and how often they occur has no effect.
     """
     places = torch.tensor(sorted(token_ids))
     some = logits[places]
@@ -97,7 +97,7 @@ def penalise_repetition(logits: Tensor, token_ids: set[int], penalty: float) -> 
 def penalise_generated(logits: Tensor, generated: Sequence[int], params: SamplingParams) -> None:
     """Subtract ``frequency_penalty`` for each time a token was generated and ``presence_penalty`` once, in place.
 
-    The definition is OpenAI's: prompts do not count.
+    The definition is OpenAI's: tokens of the prompt are not penalised.
     """
     counts = Counter(generated)
     if counts:

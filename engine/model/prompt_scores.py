@@ -41,8 +41,8 @@ def wanted_parts(plan: Runnable, sequences: Mapping[str, SequenceState]) -> tupl
 def store_prompt_logprobs(logits: PromptLogits, sequence: SequenceState) -> None:
     """Compute logprobs of prompt tokens from ``logits``, and store them in ``sequence``.
 
-    The logits at a position give the logprob of the next token. Those at the last prompt token are not used, because
-    the next token is a generated one.
+    The logits at a position give the logprob of the next token. The logits at the last prompt token are not used,
+    because the token after it is generated.
     """
     prompt, count = sequence.request.prompt_token_ids, sequence.params.prompt_logprobs
     following = prompt[logits.start + 1 : logits.start + 1 + len(logits.values)]

@@ -12,7 +12,7 @@ from engine.request import SamplingParams, TokenOutput
 from engine.sequence import SequenceState
 
 _SEEDS_TORCH_TELLS_APART = range(2**32)
-"""The seeds that torch's generator distinguishes. It uses the last 32 bits only, so -1 and 2**63 - 1 are the same."""
+"""The seeds that torch's generator distinguishes: it uses only the last 32 bits of a seed."""
 
 SMALLEST_TEMPERATURE = 1e-20
 """Lower temperatures are replaced by this one: logits divided by them would overflow float32.
@@ -24,9 +24,9 @@ At this temperature the most likely token is always drawn.
 def sample(logits: Tensor, sequences: Sequence[SequenceState], seed: int) -> list[TokenOutput]:
     """Return one token for each row of ``logits`` (``[rows, vocabulary]``), sampled with the parameters of its request.
 
-    If the request has golden tokens (``SamplingParams.golden_token_ids``), the one for this position replaces the
-    sampled token. ``seed`` and the request's id seed the generators of requests that have no seed, so that a run is
-    repeatable. The tokens of a request depend only on its logits and its generator.
+    If the request has golden tokens (``SamplingParams.golden_token_ids``), the golden token of the current position
+    replaces the sampled token. ``seed`` and the request's id seed the generators of requests that have no seed, so that
+    a run is repeatable. The tokens of a request depend only on its logits and its generator.
     """
     logits = constrained(logits.float(), sequences)
     allowed = processed(logits, sequences)
@@ -111,7 +111,7 @@ def with_logprobs(logits: Tensor, token_ids: Sequence[int], wanted: Sequence[int
     """Return the token in ``token_ids`` for each row of ``logits`` (``[rows, vocabulary]``), with logprobs.
 
     ``wanted`` has ``SamplingParams.logprobs`` for each row: the number of most likely tokens whose logprobs are
-    returned in addition to that of the token, or None for no logprobs.
+    returned in addition to the logprob of the token itself, or None for no logprobs.
     """
     most = max((count for count in wanted if count is not None), default=None)
     if most is None:

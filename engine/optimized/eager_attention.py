@@ -110,7 +110,8 @@ def _store(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Write keys and values to the cache with ``attention.store``.
 
-    That function treats a step without a block table as a prefill, so ``spans`` are passed as the block table.
+    ``attention.store`` treats a step without a block table as a prefill. A decode here has the argument ``spans`` in
+    place of a block table, so ``spans`` are passed as the block table.
     """
     table = kwargs.get("spans") or kwargs.get("block_table")
     return attention.store(keys, values, key_cache, value_cache, slot_mapping=kwargs["slot_mapping"], block_table=table)

@@ -29,16 +29,16 @@ REORDERED = {"reassoc", "contract", "nsz"}
 
 
 def usable(tensor: Tensor) -> bool:
-    """Return whether the loops can be used for a tensor: numba is installed, torch has one thread, and the tensor fits.
+    """Return whether the loops in this file can be used for a tensor.
 
-    The tensor must be contiguous and float32.
+    They can if numba is installed, torch has one thread, and the tensor is contiguous and float32.
     """
     fits = tensor.dtype is torch.float32 and tensor.is_contiguous()
     return numba is not None and fits and torch.get_num_threads() == 1
 
 
 def _compiled(*arguments: str) -> Callable[[Loop], Loop]:
-    """Return a decorator that compiles a loop for arguments of these types, and caches it on disk if possible."""
+    """Return a decorator that compiles a loop for the numba types ``arguments``, and caches it on disk if possible."""
 
     def compiled(loop: Loop) -> Loop:
         if numba is None:
@@ -58,8 +58,8 @@ def _compiled(*arguments: str) -> Callable[[Loop], Loop]:
 def multiply(weight: Floats, x: Floats, out: Floats) -> None:
     """Compute ``out = x @ weight.T``.
 
-    weight ``[width out, width in]``, x ``[rows, width in]``, out ``[rows, width out]``. Each row of the weights is read
-    once for four rows of ``x``.
+    The shapes are ``[width out, width in]`` for ``weight``, ``[rows, width in]`` for ``x`` and ``[rows, width out]``
+    for ``out``. Each row of ``weight`` is read once for four rows of ``x``.
     """
     rows = x.shape[0]
     for column in range(weight.shape[0]):

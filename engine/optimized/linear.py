@@ -20,7 +20,7 @@ FEW_ROWS = range(1, 9)
 
 
 def with_shared_weights(model: nn.Module) -> nn.Module:
-    """Return a copy of ``model`` whose layers can be changed, but which has the same weights in memory."""
+    """Return a copy of ``model`` whose layers can be changed. The copy uses the weights of ``model`` in memory."""
     return deepcopy(model, {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())})
 
 

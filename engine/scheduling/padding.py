@@ -21,7 +21,7 @@ def tkv_with_prompt(tkv: int, prompt_length: int) -> int:
 def padding_blocks(tkv: int, tokens: int) -> int:
     """Return how many whole blocks of left padding a sequence of ``tokens`` tokens has at ``tkv``.
 
-    No blocks are allocated for them.
+    No blocks are allocated for whole blocks of padding.
     """
     return (tkv - tokens) // BLOCK_SIZE
 
@@ -37,7 +37,7 @@ def blocks_used(tkv: int, tokens: int) -> int:
 def blocks_reserved(tkv: int, prompt_length: int, max_tokens: int) -> int:
     """Return how many blocks a prefill reserves: as many as the sequence holds if it runs to ``max_tokens``.
 
-    ``tkv`` is that after the prefill. The last token is sampled but never written to the KV cache, hence the ``- 1``
-    ("Prefill").
+    ``tkv`` is the tkv after the prefill. The last token is sampled but never written to the KV cache, so it needs no
+    room ("Prefill").
     """
     return blocks_for(tkv + max_tokens - 1) - padding_blocks(tkv, prompt_length)

@@ -13,8 +13,8 @@ class Prefill(NamedTuple):
 
     ``blocks`` are the ids of the sequence's blocks. ``left_padding`` is the padding in the first of these blocks, 0 to
     63 tokens; whole blocks of padding are not computed. ``len(blocks) * 64`` positions are computed: the left padding,
-    the prompt, and right padding to the end of the last block. ``tkv``, the padded length of all sequences in the
-    batch, is that after the sequence joined.
+    the prompt, and right padding to the end of the last block. ``tkv`` is the padded length of all sequences in the
+    batch after this sequence has joined.
     """
 
     request_id: str
@@ -85,10 +85,10 @@ class AlignedDecode(NamedTuple):
 class Part(NamedTuple):
     """What a MixedStep computes for one request: the tokens ``token_ids``, from position ``start`` of the request on.
 
-    The first ``start`` tokens of the request are in the KV cache. ``before`` has the ids of those of them that are in
-    the same block as ``start``; it is empty if ``start`` is a block boundary, or if the part is a decode. ``blocks``
-    are all blocks that the request holds. ``is_decode`` means that the request ran before this step, and that
-    ``token_ids`` is its newest token. ``yields_token`` means that the part computes the last known token of the
+    The first ``start`` tokens of the request are in the KV cache. ``before`` has the ids of the tokens that precede
+    position ``start`` in the same block; it is empty if ``start`` begins a block, or if the part is a decode.
+    ``blocks`` are all blocks that the request holds. ``is_decode`` means that the request ran before this step, and
+    that ``token_ids`` is its newest token. ``yields_token`` means that the part computes the last known token of the
     request, so that its next token is sampled.
     """
 
@@ -192,9 +192,9 @@ _KINDS: Mapping[type[StepPlan], str] = {
 class ChunkedState(NamedTuple):
     """The part of a SchedulerState that only the chunked scheduler has.
 
-    ``paused`` lists the paused requests in the order in which decodes will select them. ``usable_hit_blocks`` has a
-    pair (request id, number of blocks) for each request whose prefill found blocks in the prefix cache and did not
-    compute them again.
+    ``paused`` lists the paused requests in the order in which decodes will select them. ``usable_hit_blocks`` has
+    (request id, number of blocks that were found in the prefix cache and are not computed again) for each request for
+    which this number is not 0.
     """
 
     paused: tuple[str, ...]

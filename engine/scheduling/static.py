@@ -25,7 +25,7 @@ class StaticScheduler(ContinuousScheduler):
             self._has_decoded = False
 
     def abort(self, request_id: str) -> bool:
-        """Abort a request as ContinuousScheduler does. If it was the last one of the batch, others can join again."""
+        """Abort a request as ContinuousScheduler does. If it was the last of its batch, a new batch can be filled."""
         found = super().abort(request_id)
         if not self._running:
             self._has_decoded = False

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Start(NamedTuple):
-    """The first message to a worker: the engine's configuration, and the worker's rank, from 0."""
+    """The first message to a worker: the engine's configuration, and the worker's rank. Ranks start at 0."""
 
     config: EngineConfig
     rank: int
@@ -20,7 +20,7 @@ class Start(NamedTuple):
 class Step(NamedTuple):
     """A message to every worker: run ``plan``. ``token_ids`` is the result of ``token_ids_for``.
 
-    ``wanted`` has the prompt tokens whose logits the answer must have in addition to those to sample from.
+    ``wanted`` has the prompt tokens whose logits worker 0 must return in addition to the logits to sample from.
     """
 
     plan: Runnable
@@ -37,7 +37,7 @@ class Ready(NamedTuple):
 class Logits(NamedTuple):
     """The message from worker 0 after each step: the logits to sample from, float32 ``[rows, vocabulary]``.
 
-    ``prompts`` has (request id, first position, logits float32 ``[positions, vocabulary]``) for each of
+    ``prompts`` has (request id, first position, logits float32 ``[positions, vocabulary]``) for each element of
     ``Step.wanted``.
     """
 

@@ -193,8 +193,8 @@ class Workers:
     def _cause(self, failed: dict[int, Failed]) -> tuple[str, str | None]:
         """Return why the workers failed, in one line, and the traceback if there is one.
 
-        If one worker ends, the others fail because of that. The cause is the worker that ended without a message, or,
-        if all workers sent a message, the worker that failed first.
+        If one worker ends, the other workers fail as a consequence. The cause is the worker that ended without a
+        message or, if all workers sent a message, the worker that failed first.
         """
         give_up = time.monotonic() + ERROR_SECONDS
         of = f"of {len(self._processes)}"
@@ -236,7 +236,7 @@ _starter: Starter = spawn_worker
 
 
 def start_workers_with(starter: Starter) -> None:
-    """Set the function with which this process starts workers. The harness forks them, which is faster."""
+    """Set the function with which this process starts workers. The harness sets one that forks, which is faster."""
     global _starter
     _starter = starter
 

@@ -9,7 +9,7 @@ from typing import NoReturn
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the server until SIGTERM or SIGINT, and return the exit status.
 
-    It is 2 if an argument is invalid or the server cannot start; the reason is printed to stderr.
+    The exit status is 2 if an argument is invalid or the server cannot start; the reason is printed to stderr.
     """
     # This must precede the import of torch, which reads OMP_NUM_THREADS once.
     os.environ.setdefault("OMP_NUM_THREADS", "1")

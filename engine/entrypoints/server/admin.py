@@ -31,7 +31,7 @@ Positive = Annotated[int, Field(ge=1)]
 
 
 class Wanted(Body):
-    """The limits and options to set. None restores the value that the server was started with."""
+    """The limits and options to set. A field that is None resets its value to that of the server's start."""
 
     max_model_len: Positive | None = None
     max_num_seqs: Positive | None = None
@@ -83,7 +83,7 @@ class Administration:
         return asdict(effective) | options
 
     def _limits(self, wanted: Wanted) -> Limits:
-        """Return the limits of a server that was started with the values in ``wanted``.
+        """Return the limits that a server has if it is started with the values in ``wanted``.
 
         Raises ConfigError if EngineConfig does not accept these values.
         """
@@ -104,7 +104,8 @@ class Administration:
 def _unless_smaller(wanted: Wanted, built: int | None) -> int | None:
     """Return ``built`` if ``wanted`` sets neither the context nor the batch size, else None.
 
-    For None, EngineConfig derives the value from the context and the batch size.
+    ``built`` is a value of the EngineConfig with which the server was started. If the value is None, EngineConfig
+    derives it from the context and the batch size.
     """
     return built if wanted.max_model_len is None and wanted.max_num_seqs is None else None
 

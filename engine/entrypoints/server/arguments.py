@@ -19,7 +19,7 @@ ADMIN_TOKEN = "SPYRE_CB_ADMIN_TOKEN"
 """Environment variable with the bearer token of ``POST /admin/limits`` (admin.py). Without it, that path is off."""
 
 PROGRAM = "SPYRE_CB_PROG"
-"""Environment variable with the program name for messages; commands that start the server set it."""
+"""Environment variable with the program name for messages. Commands that start the server set this variable."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--port", 8000, _port, "PORT", "0 is any free port; it is printed")
     add("--max-model-len", 512, positive, "N", "context: padded prompt plus new tokens")
     add("--max-num-seqs", 4, positive, "N", "maximum number of sequences in the decode batch")
-    add("--num-blocks", None, positive, "N", "blocks of the cache, the padding block included")
+    add("--num-blocks", None, positive, "N", "blocks of the KV cache, including the padding block")
     add("--max-batch-tkv-limit", None, positive, "N", f"limit on batch x tkv; or ${environment.BATCH_TKV_LIMIT}")
     names = f"{', '.join(SCHEDULERS)} (its flags: docs/server.md)"
     add("--scheduler", "continuous", str, "NAME", names, choices=SCHEDULERS)
@@ -118,9 +118,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--tensor-parallel-size", 1, positive, "N", "processes that share the model")
     add("--seed", 0, not_negative, "N", "for requests that sample without a seed")
     add("--api-key", None, _key, "KEY", f"key that clients must send for paths under /v1; or ${API_KEY}")
-    add("--max-queue", 256, not_negative, "N", "sequences that may wait beyond the batch")
+    add("--max-queue", 256, not_negative, "N", "maximum number of sequences that wait for a place in the batch")
     add("--max-body-bytes", 2**20, positive, "N", "maximum size of a request's body")
-    add("--drain-seconds", 30, _seconds, "S", "seconds that running requests have after SIGTERM")
+    add("--drain-seconds", 30, _seconds, "S", "seconds that running requests have to finish after SIGTERM")
     return parser
 
 

@@ -25,7 +25,7 @@ from engine.tokenizer import ChatTemplateError
 
 
 async def begin(service: Service, body: ChatRequest) -> Job:
-    """Check a chat request and queue it. Return its Job, which the response is made from.
+    """Check a chat request and queue it. Return its Job, from which the response is created.
 
     Raises ApiError if the chat template rejects the messages, and any error that ``chat_params`` (for the parameters)
     or ``start`` (for the prompt) raises.

@@ -13,7 +13,7 @@ from engine.tokenizer import Tokenizer
 
 
 async def begin(service: Service, body: CompletionRequest) -> Job:
-    """Check a completion request and queue it. Return its Job, which the response is made from.
+    """Check a completion request and queue it. Return its Job, from which the response is created.
 
     Raises any error that ``completion_params`` (for the parameters) or ``start`` (for the prompts) raises.
     """

@@ -22,7 +22,7 @@ class Echo:
 class LogprobLists:
     """Creates OpenAI's ``logprobs`` of one answer, either for the whole answer or delta by delta.
 
-    ``echo`` is the prompt if the response repeats the prompt before the answer, else None.
+    ``echo`` has the prompt if the response repeats it before the answer, else it is None.
     """
 
     def __init__(self, tokenizer: Tokenizer, *, skip_special_tokens: bool, echo: Echo | None) -> None:

@@ -42,7 +42,7 @@ WITHOUT_EFFECT: Mapping[str, tuple[object, ...]] = {
 
 
 def _same(given: object, neutral: object) -> bool:
-    """Return whether two JSON values are equal and have the same type: in Python ``True == 1``, in JSON they differ."""
+    """Return whether two JSON values are equal and have the same type: ``true`` and 1 are equal only in Python."""
     return type(given) is type(neutral) and given == neutral
 
 
@@ -95,7 +95,7 @@ def check_bias(value: object) -> object:
 
 
 def _is_token_id(key: object) -> bool:
-    """Return whether ``key`` is a token id without leading zeros. So no two keys of an object are the same token id."""
+    """Return whether ``key`` is a token id without leading zeros. Then two different keys are different token ids."""
     text = str(key)
     return text.isascii() and text.isdecimal() and len(text) <= 18 and text == str(int(text))
 

@@ -20,7 +20,7 @@ def store(keys: Tensor, values: Tensor, key_cache: Tensor, value_cache: Tensor, 
 
 
 class Seen(NamedTuple):
-    """The masks of a step, which are the same in each layer; both are bool.
+    """The two masks of a step, which are the same in each layer. Both are bool.
 
     ``padding`` ``[rows, positions, 1]`` is True for positions of padding. ``mask`` ``[rows, 1, group * positions,
     columns]`` is True where a position may attend to a column of the row's blocks; ``group`` is the number of query
@@ -32,7 +32,7 @@ class Seen(NamedTuple):
 
 
 def seen(query: Tensor, key_cache: Tensor, current_tkv: Tensor, left_padding: Tensor, block_table: Tensor) -> Seen:
-    """Return the masks for the positions of ``query``. Only the shapes of ``query`` and ``key_cache`` are used."""
+    """Return the masks for the positions of ``query``. The values of ``query`` and ``key_cache`` are not used."""
     positions = query.shape[1]
     group = query.shape[2] // key_cache.shape[2]
     columns = torch.arange(block_table.shape[1] * key_cache.shape[1])

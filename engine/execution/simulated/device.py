@@ -62,7 +62,7 @@ def compile_graph(
 
 
 def _plain(name: str) -> str:
-    """Return the name that an input has in this package, from its name in torch: ``mask`` for ``l_tensors_mask_``."""
+    """Return the name of a graph's input without torch's additions: ``mask`` for ``l_tensors_mask_``."""
     return name.removeprefix("l_").removeprefix("tensors_").rstrip("_")
 
 
@@ -88,7 +88,7 @@ def _find_inputs(graph: GraphModule, placeholders: Sequence[Node]) -> Inputs:
 
 
 def _put_in_kernels(graph: GraphModule) -> None:
-    """Replace the operations of ibm-fms in a graph by the device's kernels; compute masks once instead of per layer."""
+    """Replace the operations of ibm-fms in a graph by the device's kernels, and compute masks once for all layers."""
     seen: dict[Hashable, Node] = {}
     for node in list(graph.graph.nodes):
         if node.target is F.linear:

@@ -35,7 +35,7 @@ class CompiledFor:
 
 
 class Program:
-    """The state of one engine on the device: the limits in the environment at the engine's first run."""
+    """The state of one engine on the simulated device: the limits that were set when the engine first ran."""
 
     def __init__(self) -> None:
         self._limits: CompiledFor | None = None
@@ -44,7 +44,7 @@ class Program:
     def limits(self) -> CompiledFor:
         """Return the limits, which the first call reads from the environment.
 
-        Raises DeviceRefusedError if they are not set there.
+        Raises DeviceRefusedError if the environment variables with the limits are not set.
         """
         if self._limits is None:
             self._limits = CompiledFor.from_environment()

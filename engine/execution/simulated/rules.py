@@ -72,8 +72,8 @@ def check_chunk(
 
     ``slots`` is int64 ``[rows, chunk size]``, ``table`` int64 ``[rows, blocks]``. ``tkv`` and ``left`` have one value
     each, in tokens: the column at which the chunk ends, and the left padding of the prompt. The blocks of the chunk are
-    the last ones of the table. The chunk writes the whole content of each of them: to that block, or to block 0 if the
-    content was found in the prefix cache.
+    the last blocks of the table. The chunk must write the whole content of each of its blocks: to the block itself, or
+    to block 0 if the content of the block was found in the prefix cache.
     """
     if rows != 1:
         raise DeviceRefusedError(f"this chunk has {rows} prompts, but the device prefills one prompt at a time")
@@ -100,7 +100,7 @@ def _check_whole_blocks(what: str, length: int) -> None:
 
 
 def _check_table(table: Sequence[Sequence[int]], tkv: int, left: Sequence[int]) -> None:
-    """Check that every row has the blocks of ``tkv`` tokens, and block 0 where, and only where, a block is padding."""
+    """Check that each row of a block table has the blocks of ``tkv`` tokens, and block 0 exactly for whole padding."""
     wide = -(-tkv // BLOCK_SIZE)
     rule = "the block table is not a rectangle padded with block 0 on the left"
     for row, (blocks, padding) in enumerate(zip(table, left, strict=True)):

@@ -38,7 +38,7 @@ class Chunks(NamedTuple):
         return min(room, self.prompt_length - computed)
 
     def number_at(self, computed: int) -> int:
-        """Return the number, from 0, of the chunk that contains the token at position ``computed``."""
+        """Return the number of the chunk that contains the token at position ``computed``. The first chunk is 0."""
         return (self.left_padding + computed) // self.chunk_size
 
     def usable(self, hit: int) -> int:

@@ -84,9 +84,9 @@ class ChunkedScheduler:
         return self._decode(decoding)
 
     def commit(self, ended: Collection[str]) -> None:
-        """Record that the planned step ran, and free the blocks of the requests with the ids ``ended``.
+        """Record that the planned step ran. ``ended`` has the ids of the requests that ended in it.
 
-        These are the requests that ended in that step.
+        The blocks of these requests are freed.
         """
         if ended:
             for sequence in [s for s in self._running if s.request_id in ended]:
@@ -107,7 +107,7 @@ class ChunkedScheduler:
 
     @property
     def has_work(self) -> bool:
-        """Return whether another step would change anything."""
+        """Return whether another step would change the state of the scheduler."""
         return bool(self._waiting or self._running or self._paused or self._tkv or self._aborted_in_queue)
 
     # --- which step ---------------------------------------------------------------------------------------------
@@ -131,7 +131,8 @@ class ChunkedScheduler:
     def _may_start(self) -> bool:
         """Return whether a waiting request may start its prefill. Called only while no prefill is in progress.
 
-        The result is the same for every waiting request. Whether its blocks are available is checked by ``_fits``.
+        The result is the same for every waiting request. ``_fits`` checks whether enough blocks are available for a
+        request.
         """
         if not self._running:
             return True
@@ -198,9 +199,9 @@ class ChunkedScheduler:
 
         ``written`` is the number of tokens of the sequence in the KV cache after the step. It can be smaller than
         ``sequence.computed``: if the tokens found in the prefix cache end in the middle of a chunk, the step counts
-        more tokens than its chunk contains. The tokens that the chunk does not contain are written one step later.
-        Their blocks are registered only then, so that no other request finds them if this request is aborted between
-        the two steps.
+        more tokens than its chunk contains. The tokens that the chunk does not contain are written one step later, and
+        their blocks are registered then. So no other request finds these blocks if this request is aborted between the
+        two steps.
         """
         holder, held = sequence.request_id, blocks_for(sequence.computed)
         sequence.computed += tokens
@@ -245,7 +246,7 @@ class ChunkedScheduler:
     def _refuse_to_stall(self) -> None:
         """Raise UnschedulableRequestError if there are requests that can run neither now nor in a later step.
 
-        Called if nothing can run in this step.
+        This method is called if no request can run in this step.
         """
         if self._paused:
             first = in_turn(self._paused, longest_first=self.chunking.long_output_priority)[0]

@@ -34,7 +34,7 @@ def fits_context(new: Candidate, running: Sequence[Running], tkv: int, max_model
     """Return whether the new and the running sequences can generate their ``max_tokens`` within the context.
 
     This is condition 3. ``tkv`` is the tkv of the running batch. Running sequences are checked only if the new sequence
-    increases it.
+    increases tkv.
     """
     grown = tkv_with_prompt(tkv, new.prompt_length)
     room = max_model_len - grown
@@ -52,10 +52,10 @@ def fits_blocks(new: Candidate, tkv: int, unreserved: int) -> bool:
 def largest_batch_tkv(new: Candidate, running: Sequence[Running], tkv: int) -> int:
     """Return the largest batch size x tkv of the steps in which the new sequence runs with others (condition 5).
 
-    tkv grows until a sequence ends, so only the steps in which a sequence ends are computed: those of the running
-    sequences that end before the new one, in that order, and that of the new one. Later steps were checked when the
-    sequences that run then joined. The steps in which the new sequence runs alone, after all others have ended, do not
-    count.
+    Between two ends of sequences, tkv grows and the batch size does not change, so only the steps in which a sequence
+    ends are computed. These are the steps in which the running sequences end, up to the step in which the new sequence
+    ends. Later steps were checked when the sequences that run in them joined. Steps in which the new sequence runs
+    alone, after all other sequences have ended, do not count.
     """
     grown = tkv_with_prompt(tkv, new.prompt_length)
     last_tkv = grown + new.max_tokens - 1

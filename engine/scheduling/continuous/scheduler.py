@@ -39,7 +39,7 @@ class ScheduledSequence:
 
 
 class _Rows(NamedTuple):
-    """The fields of a Decode that stay the same until a sequence joins or leaves, or padding or blocks change."""
+    """The fields of a ``Decode`` that change only if a sequence joins or leaves, or if padding or blocks change."""
 
     left_paddings: tuple[int, ...]
     block_tables: tuple[tuple[int, ...], ...]
@@ -48,7 +48,8 @@ class _Rows(NamedTuple):
 class _Refusal(NamedTuple):
     """The last request that could not join because of ``max_batch_tkv_limit``.
 
-    ``running`` has the requests that ran then, and ``tkv`` is the tkv that the batch would have had with the request.
+    ``running`` has the requests that were running at that time, and ``tkv`` is the tkv that the batch would have had
+    together with the refused request.
     """
 
     request_id: str
@@ -187,8 +188,8 @@ class ContinuousScheduler:
     def _fits_batch_tkv(self, request_id: str, new: Candidate, running: Sequence[Running]) -> bool:
         """Return whether the request can join within ``max_batch_tkv_limit``: condition 5 of "Admission".
 
-        The last refusal is kept in ``_refusal``. The same request is refused again without computing the condition, as
-        long as the same sequences run and the tkv that the batch would have with the request is not smaller.
+        After a refusal, the same request is refused again without computing the condition, as long as the same
+        sequences run and the tkv that the batch would have with the request is not smaller than before.
         """
         grown = tkv_with_prompt(self._tkv, new.prompt_length)
         refused = self._refusal
@@ -243,7 +244,7 @@ class ContinuousScheduler:
         self._kept_rows = None
 
     def _list_running(self) -> None:
-        """Update ``_kept_running``, the ids of running requests, after a sequence joined or left."""
+        """Update the stored tuple of the ids of running requests, after a sequence joined or left."""
         self._kept_running = tuple([s.request_id for s in self._running])
         self._kept_rows = None
 

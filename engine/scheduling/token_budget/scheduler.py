@@ -21,7 +21,7 @@ class _Draft:
 
     ``budget`` is the number of tokens that may still be scheduled. ``threshold`` is the maximum number of tokens of one
     request in this step (``long_prefill_token_threshold``); 0 means unlimited. ``parts``, ``preempted`` and ``hits``
-    become those of the MixedStep.
+    have the same meaning as the fields of MixedStep, to which they are passed at the end.
     """
 
     budget: int
@@ -96,9 +96,9 @@ class TokenBudgetScheduler:
         return self._plan
 
     def commit(self, ended: Collection[str]) -> None:
-        """Record that the planned step ran, and free the blocks of the requests with the ids ``ended``.
+        """Record that the planned step ran. ``ended`` has the ids of the requests that ended in it.
 
-        These are the requests that ended in that step.
+        The blocks of these requests are freed.
         """
         yielded = set(self._plan.request_ids)
         for sequence in self._running:
@@ -146,7 +146,7 @@ class TokenBudgetScheduler:
     def _room(self, sequence: BudgetSequence) -> int:
         """Return how many more tokens of the sequence may be computed before the context is full.
 
-        This is one less than fit in the context, because the last token of a full context is never computed.
+        One position of the context is not counted, because the last token of a full context is never computed.
         """
         return self.limits.max_model_len - 1 - sequence.computed
 
@@ -173,7 +173,7 @@ class TokenBudgetScheduler:
     def _preempt(self, sequence: BudgetSequence) -> None:
         """Move a request to the front of the queue. It loses its blocks, but keeps its generated tokens.
 
-        ``computed`` and ``shareable`` are set again when it is admitted.
+        Its attributes ``computed`` and ``shareable`` are set again when it is admitted again.
         """
         self._running.remove(sequence)
         self.pool.free(sequence.request_id)
@@ -206,14 +206,17 @@ class TokenBudgetScheduler:
         return self.pool.find(sequence.keys_to_look_for)
 
     def _fits(self, sequence: BudgetSequence, found: tuple[int, ...]) -> bool:
-        """Return whether the blocks for all tokens of the sequence are free ("TB-WHOLE").
+        """Return whether enough blocks are free for all tokens of the sequence ("TB-WHOLE").
 
-        The step allocates only the blocks for the tokens that it computes.
+        The step then allocates only the blocks for the tokens that it computes.
         """
         return self.pool.worst_case(sequence.blocks_for(sequence.length), found) <= self.pool.free_total
 
     def _refuse_to_stall(self) -> None:
-        """Raise UnschedulableRequestError: nothing was scheduled or preempted, so no later step would differ."""
+        """Raise UnschedulableRequestError if there are requests. Called if a step schedules and preempts none of them.
+
+        No later step would be different, so the requests could never run.
+        """
         if self._running:
             sequence, most = self._running[0], self.limits.max_model_len
             what = (
@@ -242,7 +245,7 @@ class TokenBudgetScheduler:
     def _schedule(self, sequence: BudgetSequence, tokens: int, draft: _Draft, *, is_decode: bool) -> None:
         """Add a part with the next ``tokens`` tokens of a request to the step, and allocate its blocks.
 
-        With prefix caching, register the blocks that it fills ("TB-REGISTER").
+        With prefix caching, register the blocks that the part fills ("TB-REGISTER").
         """
         start, holder = sequence.computed, sequence.request_id
         stop = start + tokens

@@ -48,7 +48,7 @@ class BudgetSequence:
     def keys_to_look_for(self) -> Sequence[ContentKey]:
         """Return the content keys of the blocks that the request may share ("TB-HIT").
 
-        These are the full blocks before its last token, which is always computed, because the next token is sampled
-        from its logits.
+        They are the full blocks before the last token of the request. The last token is always computed, because the
+        next token is sampled from its logits.
         """
         return self.keys_of((self.length - 1) // self.block_size)

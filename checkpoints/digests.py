@@ -2,7 +2,7 @@
 
 Small files are hashed once per process, unless they change. The digest of a file of ``REMEMBERED_FROM`` bytes or more
 is stored in the cache folder by path, size and modification time, so that gigabytes need not be read at every start. A
-change of a file that keeps all three is not detected.
+change of a file that changes neither its path, nor its size, nor its modification time is not detected.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def content_digest(folder: Path) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """Return the hex SHA-256 of one file. The result is cached as described at the top of this file.
+    """Return the hex SHA-256 of one file. The digest is cached: in this process or, for a large file, in a folder.
 
     Raises CheckpointError if the file cannot be read.
     """
@@ -91,8 +91,9 @@ def write_sums(folder: Path) -> None:
 def check_sums(folder: Path, remedy: str) -> None:
     """Check the files in a folder against its ``SHA256SUMS``.
 
-    Every listed file must exist with its digest, and every file that determines outputs must be listed. Raises
-    CheckpointError for the first file that fails. ``remedy`` is the end of the message and says what the user can do.
+    Every listed file must exist and have the listed digest, and every file that determines outputs must be listed.
+    Raises CheckpointError for the first file for which this is not so. ``remedy`` is the end of the message, which says
+    what the user can do.
     """
     try:
         text = (folder / SUMS).read_text()

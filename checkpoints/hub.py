@@ -1,4 +1,4 @@
-"""Find models of the Hugging Face hub in the local cache, or download them."""
+"""Find models of the Hugging Face hub in the hub's local cache, or download them."""
 
 from __future__ import annotations
 

@@ -12,8 +12,8 @@ TINY_GRANITE = Path(__file__).parent / "tiny_granite"
 def cache_folder(environ: Mapping[str, str] = os.environ) -> Path:
     """Return the folder for downloads and cached results, which need not exist.
 
-    It is ``$SPYRE_CB_CACHE``, else ``$XDG_CACHE_HOME/spyre-cb``, else ``~/.cache/spyre-cb``. An empty variable counts
-    as unset; so does a relative ``XDG_CACHE_HOME``, as the XDG specification requires.
+    The folder is ``$SPYRE_CB_CACHE``, else ``$XDG_CACHE_HOME/spyre-cb``, else ``~/.cache/spyre-cb``. An empty variable
+    is ignored, and so is a relative path in ``XDG_CACHE_HOME``, as the XDG specification requires.
     """
     own = environ.get("SPYRE_CB_CACHE", "").strip()
     if own:

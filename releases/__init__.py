@@ -1,4 +1,4 @@
 """Past releases of the Spyre plugins: their environments, the kept results of their runs, and docs/releases.md.
 
-``requirements/releases.txt`` has a line for each release. ``environments.py`` runs without any installed package.
+``requirements/releases.txt`` has a line for each release. ``environments.py`` needs only the standard library.
 """

@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return the exit status: 2 if the results cannot be stored or the page cannot be rendered."""
     parser = argparse.ArgumentParser(prog="python -m releases", description="results of the plugins' releases")
     commands = parser.add_subparsers(dest="command", required=True)
-    keep = commands.add_parser("keep", help="store the results of a release, and replace those stored before")
+    keep = commands.add_parser("keep", help="store the results of a release in place of its earlier results")
     keep.add_argument("name", help="name of the release, such as vllm-spyre-1.4.3-chunked")
     keep.add_argument("results", nargs="+", type=Path, help="results files that --cb-results has written")
     commands.add_parser("page", help="print docs/releases.md")

@@ -20,9 +20,9 @@ class Bug:
     """A bug of a plugin that a pull request fixed.
 
     ``pull`` is the number of the pull request. ``wrong`` says in a sentence what was wrong. ``mended`` is the first
-    release without the bug. ``before`` and ``after`` are names of kept results with and without the bug, and ``cases``
-    are the ids of cases that fail in ``before`` and pass in ``after``. If no case shows the bug, ``cases`` is empty and
-    ``unseen`` says why.
+    release without the bug. ``before`` and ``after`` are names of stored results of releases: ``before`` has the bug,
+    and ``after`` does not. ``cases`` are the ids of cases that fail in ``before`` and pass in ``after``. If no case
+    shows the bug, ``cases`` is empty and ``unseen`` says why.
     """
 
     pull: int
@@ -35,9 +35,9 @@ class Bug:
 
     @property
     def is_rebuilt(self) -> bool:
-        """Return whether ``before`` is a release into which the bug was put back.
+        """Return whether ``before`` is a release without the bug into which the bug was put back.
 
-        This is done if no release that can be installed has the bug.
+        This is done for a bug that no installable release has.
         """
         return "+" in self.before
 

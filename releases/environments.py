@@ -1,8 +1,8 @@
-"""Create the environment of a release, and remove the oldest ones when there are too many.
+"""Create the Python environment of a release of a plugin, and remove old environments if there are too many.
 
     python -m releases.environments vllm-spyre==1.4.3 --folder .venv-releases --most 2
 
-The Makefile calls this, before any environment exists, so that only the standard library is used.
+The Makefile runs this module before any environment exists, so the module uses only the standard library.
 """
 
 import argparse
@@ -16,9 +16,9 @@ from releases.pins import REQUIREMENTS, ROOT, PinsError, Release, find
 
 TORCH = "torch==2.13.0"
 PIP = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile")
-"""Modules are compiled when they are imported first, which is quicker: most of these packages are never imported."""
+"""Do not compile all modules to bytecode during the installation: most of them are never imported."""
 LIST = "packages.txt"
-"""File in an environment with its packages. It is written last, so that an environment without it is not complete."""
+"""Name of the file with the packages of an environment. It is written last: an environment without it is incomplete."""
 
 
 def environment_of(release: Release, folder: Path) -> Path:
@@ -27,15 +27,15 @@ def environment_of(release: Release, folder: Path) -> Path:
 
 
 def is_complete(environment: Path, release: Release) -> bool:
-    """Return whether an environment was created to its end, and from the packages that the release has now."""
+    """Return whether an environment is completely installed, with the packages that the release has now."""
     written = environment / LIST
     return written.is_file() and written.read_text(encoding="utf-8") == _list(release)
 
 
 def make_room(folder: Path, number: int, wanted: Path) -> list[Path]:
-    """Remove the environments that were used the longest ago, so that ``wanted`` is one of at most ``number``.
+    """Remove the least recently used environments in ``folder``, so that at most ``number`` exist including ``wanted``.
 
-    Return the folders of the removed environments.
+    ``wanted`` is the folder of the environment to create or to use. Return the folders of the removed environments.
     """
     others = [each for each in folder.iterdir() if each.is_dir() and each != wanted] if folder.is_dir() else []
     others.sort(key=_last_used)
@@ -89,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             create(release, environment)
         except subprocess.CalledProcessError as error:
             failed = " ".join(error.cmd[1:])
-            print(f"{release.name}: an environment can't be created: {failed} failed", file=sys.stderr)
+            print(f"{release.name}: the environment can't be created: {failed} failed", file=sys.stderr)
             return 1
     (environment / LIST).touch()
     return 0

@@ -1,7 +1,7 @@
-"""The results of runs that are kept of each release: compressed JSON in ``releases/results/``, one file a release.
+"""The stored results of each release of the plugins: compressed JSON files in ``releases/results/``.
 
-A file has the engine's description, and for each case that ran its outcome, its requirements and, if it failed, the
-first line of the failure. Of the cases that did not run it has their number, by kind and reason.
+The file of a release has the engine's description and, for each case that ran, the outcome, the requirements and, if
+the case failed, the first line of the failure. It also has the number of cases that did not run, by kind and reason.
 """
 
 import gzip
@@ -19,16 +19,16 @@ FOLDER = Path(__file__).with_name("results")
 MAX_CHARACTERS = 160
 """Maximum number of characters that are kept of the first line of a failure."""
 RANKS = ("passed", "failed")
-"""Outcomes that are kept. If a case has several configurations, the last of their outcomes in this order counts."""
+"""The outcomes that are stored. If a case ran in several configurations, its outcome is the last one in this order."""
 KINDS = {"scheduler_steps": "steps", "output": "outputs", "behaviour": "behaviour"}
-"""The kinds of suites by the folders of their suites, which begin the names of cases."""
+"""The kinds of suites, by the folder with which the names of their cases begin."""
 OF_ANOTHER_ENGINE = ("backend ", "scheduler ")
-"""The beginnings of the reasons for skipping tests that need a card or another scheduler, which are not counted."""
+"""Beginnings of the reasons for which tests are skipped that need a card or another scheduler. They are not counted."""
 
 
 @dataclass(frozen=True)
 class CaseResult:
-    """The result of a case that is kept. ``why`` is the first line of the case's failure, "" if the case passed."""
+    """The stored result of a case. ``why`` is the first line of the failure, "" if the case passed."""
 
     outcome: str
     requirements: tuple[str, ...]
@@ -37,10 +37,10 @@ class CaseResult:
 
 @dataclass(frozen=True)
 class Kept:
-    """The kept results of a release. ``cases`` are named ``suite/case``.
+    """The stored results of a release. ``cases`` has the result of each case, by its name ``suite/case``.
 
     ``name`` is the release, with the scheduler if the release has two, such as ``vllm-spyre-1.4.3-chunked``. With
-    ``+577`` after the version, the fault that pull request 577 mended was put back into the release.
+    ``+577`` after the version, the bug that pull request 577 fixed was put back into the release.
     ``skipped`` has the number of cases that were skipped in all configurations, by kind and then by reason. Cases for
     other schedulers are not counted.
     """
@@ -68,7 +68,7 @@ class Kept:
 
     @property
     def is_whole(self) -> bool:
-        """Return whether suites of all kinds ran, and not only steps, or only the cases around a bug."""
+        """Return whether suites of all kinds ran, and not only step suites or only the cases for a bug."""
         return {kind_of(case) for case in self.cases} == set(KINDS)
 
 
@@ -78,10 +78,10 @@ def kind_of(case: str) -> str:
 
 
 def read_results(files: Iterable[Path], name: str) -> Kept:
-    """Return what is kept of results files of the harness. All files must be of one engine.
+    """Read results files of the harness, and return the results to store. All files must be of one engine.
 
-    If a test is in several files, the result in the last file counts. Tests whose engine did not start are left out.
-    Raises ValueError if a file is of another engine, and ResultsError if it is not a results file.
+    If a test is in several files, its result in the last file is used. Tests whose engine did not start are left out.
+    Raises ValueError if the files are of different engines, and ResultsError if a file is not a results file.
     """
     runs = [read_run(file) for file in files]
     engines = dict.fromkeys(run.engine.removesuffix(", without its model's forward") for run in runs)
@@ -125,7 +125,7 @@ def _first_failure(record: Mapping[str, Any]) -> str:
 
 
 def write(kept: Kept, folder: Path = FOLDER) -> Path:
-    """Write a file of kept results, and return its path. Equal results are equal files."""
+    """Write results to the file of their release, and return its path. Equal results give equal files."""
     folder.mkdir(exist_ok=True)
     data = {
         "engine": kept.engine,

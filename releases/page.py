@@ -125,7 +125,10 @@ def _outcomes(kept: Kept, kind: str) -> str:
 
 
 def _reasons(whole: Sequence[Kept], bugs: Sequence[Bug]) -> Iterator[Sequence[str]]:
-    """Yield a row for each reason for which cases failed, the bugs first. Raises ReasonsError if one has no reason."""
+    """Yield a row for each reason for which cases failed, the bugs first.
+
+    Raises ReasonsError if a failed case has no reason.
+    """
     listed = read_reasons()
     counts = [Counter(reasons_of(kept, bugs, listed).values()) for kept in whole]
     for reason in dict.fromkeys((*(f"bug {bug.pull}" for bug in bugs), *(each.why for each in listed))):
@@ -152,7 +155,7 @@ def _version(name: str) -> str:
 
 
 def _label(kept: Kept) -> str:
-    """Return the version, with the scheduler where a release has two."""
+    """Return the version of a release, followed by the scheduler if the release has two."""
     return _version(kept.name) + (" chunked" if kept.name.endswith("-chunked") else "")
 
 
@@ -170,7 +173,7 @@ def _cell(kept: Kept, requirement: str) -> str:
 
 
 def changes(chosen: Sequence[Kept], requirement: str) -> str:
-    """Return in which releases cases of a requirement broke and were mended, such as ``1.6.1 broke 4``."""
+    """Return in which releases cases of a requirement began to fail or to pass again, such as ``1.6.1 broke 4``."""
     last: dict[str, str] = {}
     shown = []
     for kept in chosen:

@@ -34,7 +34,7 @@ class Release:
     def packages(self) -> list[str]:
         """Return all packages of the environment except torch, as arguments of ``pip install``.
 
-        These are ``pins``, and the packages in the file ``others_from`` that are neither in ``pins`` nor plugins.
+        They are ``pins``, and those packages in the file ``others_from`` that are neither in ``pins`` nor plugins.
         """
         own = {_package(pin) for pin in self.pins} | {"vllm-spyre", "sendnn-inference"}
         return [*self.pins, *(pin for pin in _lines(REQUIREMENTS / self.others_from) if _package(pin) not in own)]

@@ -22,9 +22,10 @@ class ReasonsError(ValueError):
 class Reason:
     """Why some cases fail with some releases.
 
-    ``why`` is a sentence for the page. ``cases`` are patterns of names of cases. ``first`` is the first release with
-    which they fail, and ``before`` the first one after it with which they do not; without them the range is open.
-    ``scheduler`` limits the reason to one scheduler, and ``says`` is a regular expression that the failure must match.
+    ``why`` is a sentence for docs/releases.md. ``cases`` are patterns of names of cases. ``first`` is the first release
+    with which the cases fail, and ``before`` the first release after it with which they do not; without ``first`` or
+    ``before``, the range of releases is open on this side. ``scheduler`` limits the reason to one scheduler, and
+    ``says`` is a regular expression that the failure must match.
     """
 
     why: str
@@ -35,7 +36,7 @@ class Reason:
     says: str = ""
 
     def explains(self, kept: Kept, case: str) -> bool:
-        """Return whether this is the reason for which the failed case ``case`` of the release ``kept`` fails."""
+        """Return whether this reason explains why the case ``case`` failed with the release of the results ``kept``."""
         return (
             self._has(kept)
             and any(fnmatchcase(case, pattern) for pattern in self.cases)
@@ -61,7 +62,8 @@ def read_reasons(path: Path = TABLE) -> list[Reason]:
 def reasons_of(kept: Kept, bugs: Sequence[Bug], reasons: Sequence[Reason]) -> Mapping[str, str]:
     """Return why each failed case of a release fails: the first bug, or else the first reason, that explains it.
 
-    Raises ReasonsError if a failed case of a release has neither. Results of single kinds need no reasons.
+    Raises ReasonsError if no bug and no reason explains a failed case. If not all kinds of suites ran on the release,
+    cases may fail without a reason.
     """
     found = {}
     for case, result in kept.cases.items():

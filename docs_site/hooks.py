@@ -1,6 +1,7 @@
 """Hooks of mkdocs: add the generated pages, and put step tables and pictures into them.
 
-Tables and pictures are put in after mkdocs has made the search index, so that they are not in the index.
+Tables and pictures are inserted into the pages after mkdocs has made the search index, so that they are not in the
+index.
 """
 
 import shutil
@@ -28,7 +29,7 @@ STYLE, SCRIPT = "assets/site.css", "assets/site.js"
 _generated: dict[str, Page] = {}
 """The generated pages of this build, by path."""
 _catalogues: list[Catalogue] = []
-"""The catalogue of this build, in a list of one element. ``on_config`` reads it once, because that takes seconds."""
+"""The catalogue of this build, in a list of one element. Only ``on_config`` reads it, because reading takes seconds."""
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -70,7 +71,8 @@ def _text(name: str) -> str:
 def on_page_markdown(markdown: str, page: SitePage, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001
     """Return a page's Markdown with changed links.
 
-    Links to files outside ``docs/`` lead to the pages that show these files. In the page of mutations, cases are links.
+    Links to files outside ``docs/`` lead to the pages that show these files. In the page of mutations, the ids of cases
+    become links.
     """
     path = page.file.src_uri
     if path == MUTATIONS:
@@ -80,7 +82,7 @@ def on_page_markdown(markdown: str, page: SitePage, config: MkDocsConfig, files:
 
 
 def on_post_page(output: str, page: SitePage, config: MkDocsConfig) -> str:  # noqa: ARG001
-    """Return the HTML of a page with step tables and time-lines in it, and without white space that has no effect."""
+    """Insert step tables and time-lines into the HTML of a page, and remove white space that has no effect."""
     made = _generated.get(page.file.src_uri)
     if made is not None and made.slots:
         hatchings = (
@@ -91,9 +93,9 @@ def on_post_page(output: str, page: SitePage, config: MkDocsConfig) -> str:  # n
 
 
 def with_names(html: str) -> str:
-    """Return the HTML of a page with a label for the theme's search, and without empty header cells in tables.
+    """Add a label to the search dialog in the HTML of a page, and replace empty header cells of tables.
 
-    Screen readers need these.
+    Screen readers need both changes.
     """
     search = 'data-md-component="search" role="dialog"'
     return html.replace(search, f'{search} aria-label="Search"').replace("<th></th>", "<td></td>")

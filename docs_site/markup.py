@@ -53,7 +53,7 @@ def slot(name: str) -> str:
 
 
 def filled(html: str, slots: Mapping[str, str]) -> str:
-    """Return the HTML of a page with the content of each slot put in. Raises KeyError if a slot has no content."""
+    """Replace each slot in the HTML of a page by its content in ``slots``. Raises KeyError if a slot has no content."""
     return re.sub(r'<div class="slot" data-slot="([^"]+)"></div>', lambda found: slots[found[1]], html)
 
 

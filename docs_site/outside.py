@@ -11,7 +11,7 @@ _LANGUAGES = {".py": "python", ".yaml": "yaml", ".yml": "yaml", ".toml": "toml",
 
 
 def targets(markdown: str, page: str) -> list[str]:
-    """Return the paths, relative to the project, of files outside ``docs/`` that a page links to."""
+    """Return the paths, relative to the project's folder, of files outside ``docs/`` that a page links to."""
     paths = [normpath(f"docs/{dirname(page)}/{target}") for target in _LINK.findall(markdown)]
     return [path for path in dict.fromkeys(paths) if not path.startswith("docs/")]
 

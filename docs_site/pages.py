@@ -29,9 +29,9 @@ def generated_pages(catalogue: Catalogue, root: Path) -> Iterator[Page]:
 
 
 def outside_files(root: Path) -> tuple[str, ...]:
-    """Return the paths of the files outside ``docs/`` that have a page: IN_NAVIGATION, and files that pages link to.
+    """Return the paths of the files outside ``docs/`` that have a page: IN_NAVIGATION, and files to which pages link.
 
-    Files to which only one of these files links have no page.
+    A file that is linked only from a file outside ``docs/`` has no page.
     """
     docs = root / "docs"
     linked = (

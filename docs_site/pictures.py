@@ -13,7 +13,10 @@ FOLDER = "docs/pictures"
 
 
 class StalePictureError(Exception):
-    """A committed picture is not what its command writes. The message has the name, and the commands to write it."""
+    """A committed picture differs from the one that its command writes.
+
+    The message has the name of the picture, and the commands that write all pictures.
+    """
 
 
 def commands(root: Path) -> Iterator[str]:

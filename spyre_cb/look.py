@@ -38,7 +38,7 @@ def looks_like_suite(file: Path) -> bool:
 
 
 def _keys(text: bytes) -> set[str]:
-    """Return the top-level keys of the first YAML document in ``text`` that has any."""
+    """Return the top-level keys of the first YAML document in ``text`` that has top-level keys."""
     if text.lstrip().startswith(b"{"):
         inner, nested = text.lstrip()[1:], 1
         while nested:
@@ -49,7 +49,7 @@ def _keys(text: bytes) -> set[str]:
 
 
 def may_be_suite(file: Path, folder: Path) -> bool:
-    """Return whether the path of a file in ``folder`` allows it to be a suite.
+    """Return whether ``file``, a file in ``folder``, can be a suite, judging by its path alone.
 
     Files in hidden folders and in folders named ``expectations`` are not suites.
     """

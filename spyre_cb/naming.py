@@ -30,8 +30,8 @@ class Named:
     def is_ours(self, file: Path) -> bool:
         """Return whether the session collects tests from ``file``, a path that pytest has found.
 
-        The file must have the suffix of suites. In addition, it must be named on the command line or be below one of
-        ``configured``; a file below one of ``folders`` must also have the content of a suite.
+        The file must have the suffix of suites. In addition, one of these must hold: it is named on the command line,
+        it is below one of ``configured``, or it is below one of ``folders`` and has the content of a suite.
         """
         if file.suffix not in SUITE_SUFFIXES:
             return False
@@ -58,7 +58,7 @@ def named_by(config: pytest.Config) -> Named | None:
     """Return the paths from which a session takes its suites, or None if the session has no suites.
 
     Folders that pytest searches by default, such as ``testpaths``, count only if an option ``--cb-…`` is given. In
-    xdist's workers, the result is that of the controller, because the command line of a worker always has paths.
+    xdist's workers, the result of the controller is returned, because the command line of a worker always has paths.
     """
     if hasattr(config, "workerinput"):
         received: dict[str, Sequence[str]] | None = config.workerinput.get(_WORKER_INPUT)

@@ -25,9 +25,9 @@ class Option:
     """An option of the harness.
 
     ``group`` is the heading of the option in ``pytest --help``. ``choices`` is a function that returns the allowed
-    values, and ``type`` is one that converts a value. Both are called only if the option is given. A ``flag`` takes no
-    value. A ``repeated`` option can be given more than once. ``default`` must not be a string if ``choices`` or
-    ``type`` import modules, because argparse calls ``type`` for a default that is a string.
+    values, and ``type`` is a function that converts a value. Both functions are called only if the option is given. A
+    ``flag`` takes no value. A ``repeated`` option can be given more than once. ``default`` must not be a string if
+    ``choices`` or ``type`` import modules, because argparse calls ``type`` for a default that is a string.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Option:
     flag: bool = False
     repeated: bool = False
     former_name: str | None = None
-    """The name of the option in earlier versions, without ``--``. None means that it was ``name``."""
+    """The name of the option in earlier versions, without ``--``. None means that the option had the same name."""
 
     @property
     def in_pytest(self) -> str:

@@ -31,7 +31,8 @@ def pytest_load_initial_conftests(
 ) -> Generator[None, None, None]:
     """Raise pytest.UsageError for an option with its former name. The message has the present name.
 
-    This is done after all plugins and conftest files are loaded, because one of them may have an option with that name.
+    The check runs after all plugins and conftest files are loaded, because one of them may define an option with the
+    former name.
     """
     yield
     typed = [argument.partition("=")[0] for argument in args]
@@ -45,9 +46,9 @@ def pytest_load_initial_conftests(
 
 
 def _may_be_ours(config: pytest.Config, typed: list[str], paths: list[str]) -> bool:
-    """Return whether the command line seems to be one for suites of spyre-cb. It is not completely parsed yet.
+    """Return whether the command line seems to be for suites of spyre-cb. pytest has not completely parsed it yet.
 
-    ``typed`` has the arguments without their values, ``paths`` the files and folders among them.
+    ``typed`` has the arguments without the values of options, ``paths`` the files and folders among the arguments.
     """
     if config.getini(INI_NAME) or any(name == option.in_pytest for name in typed for option in OPTIONS):
         return True

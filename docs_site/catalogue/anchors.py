@@ -20,7 +20,7 @@ def rule_anchor(page: Path, source: str) -> str:
 
 
 def marked_tests(folder: Path) -> Mapping[str, list[str]]:
-    """Return for each requirement the ids of the tests below ``folder`` with its ``@pytest.mark.requirement``."""
+    """Return, for each requirement, the ids of the tests below ``folder`` with its ``@pytest.mark.requirement``."""
     found: dict[str, list[str]] = {}
     for path in sorted(folder.rglob("test_*.py")):
         for name, test in _marked(path):
@@ -29,7 +29,7 @@ def marked_tests(folder: Path) -> Mapping[str, list[str]]:
 
 
 def _marked(path: Path) -> Iterator[tuple[str, str]]:
-    """Yield pairs of a requirement and the name of a test function in this file that is marked with it."""
+    """Yield (requirement id, name of a test function marked with it) for the test functions in the file ``path``."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             continue

@@ -18,7 +18,7 @@ MODEL = "tiny-granite"
 
 @dataclass(frozen=True)
 class Entry:
-    """A case of a suite, with its tests. A case has a test for each configuration of its suite, and at least one."""
+    """A case of a suite, with its tests: one test for each configuration of the suite."""
 
     loaded: LoadedSuite
     tests: tuple[Expanded, ...]
@@ -56,7 +56,7 @@ class SuiteEntry:
 
     @property
     def tests(self) -> int:
-        """Return the number of tests, with the built-in model."""
+        """Return the number of tests of the suite with the built-in model."""
         return sum(len(entry.tests) for entry in self.cases)
 
 
@@ -64,8 +64,8 @@ class SuiteEntry:
 class Requirement:
     """A requirement, and the cases that test it.
 
-    ``must`` is its sentence, and ``source`` the heading of its rule. If ``by_tests`` is true, no case can observe the
-    requirement, and unit tests test it.
+    ``must`` is the sentence of the requirement, and ``source`` the heading of its rule in the documentation. If
+    ``by_tests`` is true, no case can observe the requirement, and unit tests test it.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Requirement:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """All suites of a folder, and the content of its ``requirements.yaml`` (``listed``), by requirement id."""
+    """All suites of a folder. ``listed`` is the content of the folder's ``requirements.yaml``, by requirement id."""
 
     suites: tuple[SuiteEntry, ...]
     listed: Mapping[str, Mapping[str, Any]]

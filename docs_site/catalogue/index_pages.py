@@ -16,7 +16,10 @@ GROUPS = {
     "Output": ("output", None),
     "Behaviour": ("behaviour", None),
 }
-"""The groups of suites in the catalogue, with their kind and scheduler (None: any). Every suite is in one group."""
+"""The groups of suites in the catalogue, by name: (kind of the suites, their scheduler or None for any scheduler).
+
+Every suite is in one group.
+"""
 
 
 def grouped(catalogue: Catalogue) -> dict[str, list[SuiteEntry]]:
@@ -82,7 +85,10 @@ def _group_part(name: str, suites: Sequence[SuiteEntry]) -> str:
 
 
 def requirements_page(catalogue: Catalogue) -> Page:
-    """Generate the page of requirements: the number of cases of each, and of those just within and beyond a limit."""
+    """Generate the page of requirements.
+
+    It has, for each requirement, the numbers of all cases, of cases just within a limit, and of cases just beyond one.
+    """
     by_rules: dict[str, list[list[str]]] = {}
     for requirement in catalogue.requirements:
         within, beyond, _ = sides(requirement)

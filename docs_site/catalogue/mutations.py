@@ -13,7 +13,7 @@ _ROW = re.compile(r"^\| (?P<what>[^|]+) \| `(?P<case>[a-z0-9._-]+)` \| (?P<says>
 def caught_by_case(page: Path) -> Mapping[str, list[tuple[str, str]]]:
     """Return the mutations that each case detects, by the id of the case.
 
-    A mutation is a pair: what the faulty engine does, and a part of the text with which the case fails.
+    A mutation is (what the faulty engine does, a part of the message with which the case fails).
     """
     found: dict[str, list[tuple[str, str]]] = {}
     for row in _ROW.finditer(page.read_text(encoding="utf-8")):
@@ -35,5 +35,5 @@ def with_links(markdown: str, places: Mapping[str, str]) -> str:
 
 
 def in_words(mutations: Iterable[tuple[str, str]]) -> str:
-    """Return mutations, in the form of ``caught_by_case``, as a Markdown list."""
+    """Return ``mutations``, pairs (what the faulty engine does, a part of the message of the case), as Markdown."""
     return "\n".join(f"- {what}: “{says}”" for what, says in mutations)

@@ -19,8 +19,8 @@ from harness.drivers.registry import DEFAULT, DriverOptions, make_driver
 def catalogue_pages(catalogue: Catalogue, root: Path) -> Iterator[Page]:
     """Yield every page of the catalogue. ``root`` is the folder of the project.
 
-    Raises StaleTableError if a golden table is not that of the reference engine, and ValueError if a requirement names
-    a rule that no page has.
+    Raises StaleTableError if a golden table differs from the steps of the reference engine, and ValueError if a
+    requirement names a rule that no page has.
     """
     yield first_page(catalogue)
     yield requirements_page(catalogue)

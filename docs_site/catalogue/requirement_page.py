@@ -19,10 +19,10 @@ def rules_page(requirement: Requirement) -> str:
 
 
 def sides(requirement: Requirement) -> tuple[list[Entry], list[Entry], list[Entry]]:
-    """Divide the cases of a requirement by how close they are to a limit. Return three lists of cases.
+    """Divide the cases of a requirement by how close they are to a limit. Return (within, beyond, others).
 
-    In the first list, a request just fits a limit. In the second, a request exceeds a limit by one. The third list has
-    all other cases. A case can be in both the first and the second list.
+    In the cases of ``within``, a request just fits a limit. In the cases of ``beyond``, a request exceeds a limit by
+    one. A case can be in both lists. ``others`` has all remaining cases.
     """
     within = [entry for entry in requirement.cases if entry.events & WITHIN]
     beyond = [entry for entry in requirement.cases if entry.events & BEYOND]
@@ -31,7 +31,7 @@ def sides(requirement: Requirement) -> tuple[list[Entry], list[Entry], list[Entr
 
 
 def invariants_of(requirement: Requirement) -> list[str]:
-    """Return the invariants whose rule is under the same heading as that of the requirement."""
+    """Return the texts of the invariants whose rule is under the same heading as the rule of the requirement."""
     begins = f'docs/{rules_page(requirement)} "{requirement.source.split(" (")[0]}"'
     rules = (rule for spec in SPECS.values() for rule in spec.invariants if rule.startswith(begins))
     return [rule.removeprefix(begins).lstrip(": ") for rule in dict.fromkeys(rules)]
@@ -40,7 +40,8 @@ def invariants_of(requirement: Requirement) -> list[str]:
 def requirement_page(requirement: Requirement, rule_anchor: str, tests: Sequence[str]) -> Page:
     """Generate the page of a requirement.
 
-    ``rule_anchor`` is the anchor of the heading of its rule. ``tests`` are the ids of unit tests marked with it.
+    ``rule_anchor`` is the anchor of the heading of the requirement's rule. ``tests`` are the ids of the unit tests that
+    are marked with the requirement.
     """
     path = requirement_path(requirement.name)
     rule = link(escaped(requirement.source), rules_page(requirement), path, rule_anchor)

@@ -30,7 +30,7 @@ class StaleTableError(Exception):
 
 @dataclass(frozen=True)
 class Line:
-    """A line of a step table, for one step or for consecutive plain decodes.
+    """A line of a step table, for one step or for consecutive decodes in which no request joins, ends or takes a block.
 
     ``number`` is the number of the step or a range such as ``9–14``. ``what`` is a sentence about what happens in the
     step, without a full stop.
@@ -43,7 +43,7 @@ class Line:
 
 @dataclass(frozen=True)
 class CaseSteps:
-    """The steps of a case. ``columns`` are the columns of its scheduler without ``step``.
+    """The steps of a case. ``columns`` are the columns of the scheduler's step tables, without the column ``step``.
 
     ``picture`` is the time-line, as SVG without a style sheet.
     """
@@ -100,7 +100,10 @@ def _compare(entry: Entry, test: Test, case: StepsCase, run: Run) -> None:
 
 
 def _lines(workload: Workload, run: Run, rows: Sequence[StepRow], columns: Sequence[str]) -> Iterator[Line]:
-    """Yield a line for each step that is not a plain decode, and one for all plain decodes between two such steps."""
+    """Yield a line for each step, but only one line for consecutive plain decodes.
+
+    Plain decodes are decode steps in which no request joins, ends or takes a block.
+    """
     before: StepRow | None = None
     for row in shorten(rows):
         if before is not None and row.step > before.step + 1:

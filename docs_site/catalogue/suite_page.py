@@ -16,7 +16,8 @@ Caught = Mapping[str, Sequence[tuple[str, str]]]
 def suite_page(catalogue: Catalogue, suite: SuiteEntry, steps_of: StepsOf, caught: Caught) -> Page:
     """Generate the page of a suite.
 
-    ``steps_of`` returns the steps of a case. ``caught`` has the mutations that each case detects (``caught_by_case``).
+    ``steps_of`` returns the steps of a case. ``caught`` has the mutations (injected faults) that each case detects, by
+    the id of the case.
     """
     path = suite_path(suite.name)
     steps = {entry.case.id: steps_of(entry) for entry in suite.cases}

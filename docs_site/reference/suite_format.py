@@ -9,7 +9,7 @@ from harness.suites.json_schema import schema_text
 
 PATH = "reference/suite-format.md"
 FIRST = ("StepsSuite", "OutputSuite", "BehaviourSuite", "Parameters", "StepsCase", "OutputCase", "BehaviourCase")
-"""The mappings at the top of the page, from the outermost to the innermost. The others follow by name."""
+"""The mappings at the top of the page, from the outermost to the innermost. The other mappings follow in ABC order."""
 MAX_CHOICES = 8
 
 Schema = Mapping[str, Any]

@@ -19,7 +19,7 @@ LONG = 2048
 RAGGED = {"tiny-granite": 24, "smollm2-135m": 8}
 EQUAL = {"tiny-granite": 16, "smollm2-135m": 4}
 ROUNDS = {"tiny-granite": 1.0, "smollm2-135m": 0.4}
-"""The fraction of ``--repeat`` rounds per model: a round takes longer on the larger model."""
+"""The fraction of the ``--repeat`` rounds that are run, by model: a round takes longer on the larger model."""
 
 
 class Work(NamedTuple):
@@ -43,7 +43,8 @@ def equal(count: int, vocabulary: int) -> list[Work]:
 class Both:
     """A model that is loaded by the engine ("ours") and by Hugging Face ("theirs").
 
-    ``tokens`` has the tokens of all requests in the last run of each, under these two names.
+    ``tokens["ours"]`` and ``tokens["theirs"]`` have the tokens of all requests in the last run of the engine and of
+    Hugging Face.
     """
 
     def __init__(self, name: str) -> None:

@@ -3,8 +3,8 @@
     python benchmarks/all.py [NAME ...] [--plugin-python .venv-vllm/bin/python] [--plugin-tests FOLDER]
 
 Each benchmark writes benchmarks/results/NAME.json; the tables between the markers in docs/performance.md are made from
-those files. With ``--only-write`` no benchmark runs. All of them take about half an hour, on a machine that should be
-idle otherwise.
+those files. With ``--only-write`` no benchmark runs, and only the tables are written. All benchmarks together take
+about half an hour, on a machine that should be idle otherwise.
 """
 
 import argparse
@@ -31,7 +31,7 @@ ORDER = (
     "scaling",
 )
 LONG = ("whole_suite",)
-"""Benchmarks that run only if named; the page keeps their last results."""
+"""Benchmarks that run only if the command line names them. Otherwise docs/performance.md keeps their last results."""
 
 
 def rows(name: str) -> list[str]:

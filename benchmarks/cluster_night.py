@@ -74,8 +74,8 @@ def nodes_of(cards: int) -> list[Node]:
 def night(pods: Sequence[Pod], cards: int, losses: Sequence[float], chosen: random.Random, *, resumes: bool) -> float:
     """Return how many seconds the pods take on nodes that together have ``cards`` cards.
 
-    At each of the times ``losses``, in seconds, a node that ``chosen`` selects at random is lost. ``resumes`` is as in
-    ``Pod.after``.
+    At each of the times ``losses``, in seconds, a node that ``chosen`` selects at random is lost. With ``resumes``, a
+    pod that replaces a lost one runs only the cases that the lost one has not finished.
     """
     nodes, waiting, count, now = nodes_of(cards), list(pods), 0, 0.0
     events: list[tuple[float, int, str, Node | None]] = []
@@ -140,9 +140,9 @@ def model(pods: Sequence[Pod], cards: int, lost: int) -> float:
 
 
 def rows(durations: Nightly) -> Iterator[tuple[int, int, float, float, float]]:
-    """Yield the number of cards, the number of lost nodes, and three durations of the night in hours.
+    """Yield (number of cards, number of lost nodes, and three durations of the night in hours).
 
-    They are the duration by the cost model, the simulated one with ``--cb-resume``, and the simulated one without it.
+    The durations are: by the cost model, simulated with ``--cb-resume``, and simulated without ``--cb-resume``.
     """
     pods = pods_of(durations)
     for cards in CARDS:

@@ -22,9 +22,9 @@ IMPORTS = {
     "a session with suites": ("harness.pytest_plugin.session", None),
     "the command spyre-cb": ("harness.cli", None),
 }
-"""For each description: the module that is imported after the libraries, and the maximum of its additional time.
+"""By description: (module that is imported after the libraries, maximum of the additional time that this may take).
 
-The maximum is a fraction of the time for the libraries; None means that there is no target.
+The maximum is a fraction of the time to import the libraries; None means that there is no target.
 """
 
 

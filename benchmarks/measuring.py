@@ -24,7 +24,7 @@ MODELS = ("tiny-granite", "smollm2-135m")
 class Metric:
     """A measured value and its target, ``at_least`` or ``at_most``; both are None if there is no target.
 
-    ``base`` says in a few words what the value was computed from.
+    ``base`` says in a few words from which measurements the value was computed.
     """
 
     what: str
@@ -74,9 +74,9 @@ def one_thread() -> None:
 
 
 def in_turn(ways: Mapping[str, Callable[[], object]], repeat: int, *, warm: int = 1) -> dict[str, list[float]]:
-    """Run all variants alternately, and return the seconds of each variant in each of ``repeat`` rounds.
+    """Run all variants ``ways`` alternately, and return the seconds of each variant in each of ``repeat`` rounds.
 
-    ``warm`` further rounds at the beginning do not count.
+    Before these rounds, ``warm`` rounds are run that are not measured.
     """
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(-warm, repeat):

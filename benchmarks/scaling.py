@@ -26,7 +26,7 @@ POLICIES = {
     "4 shards": (4, True),
     "16 shards": (16, True),
 }
-"""By name: the number of shards of a setup, and whether a shard reuses its engine."""
+"""By name: (number of shards of a setup, whether a shard uses one engine for all of its cases)."""
 
 
 class Part(BaseModel):

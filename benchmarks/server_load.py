@@ -42,7 +42,7 @@ class ClientRequest:
 class Part:
     """The results of one part of the test. Times are in seconds.
 
-    ``wrong`` counts wrong answers by what was wrong. ``left_early`` counts clients that disconnected on purpose.
+    ``wrong`` counts wrong answers by the kind of mistake. ``left_early`` counts clients that disconnected on purpose.
     ``held_at_end`` has the metrics in HELD after all clients have left; all of them must be 0.
     """
 
@@ -324,7 +324,7 @@ def show(parts: list[Part]) -> None:
 
 
 def summary(part: Part) -> dict[str, object]:
-    """Return a part for JSON, with percentiles instead of lists."""
+    """Return the results of a part of the test as they are written to JSON: with percentiles in place of lists."""
     plain = {name: value for name, value in asdict(part).items() if name not in ("first_token", "between_tokens")}
     for name in ("first_token", "between_tokens"):
         plain[name] = {f"p{share * 100:g}": percentile(getattr(part, name), share) for share in (0.5, 0.9, 0.99)}

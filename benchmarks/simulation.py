@@ -31,7 +31,7 @@ SETUP = EngineSetup("none", "eager", 1, 512, 4)
 
 
 def lengths(count: int) -> list[tuple[int, int]]:
-    """Return prompt length and ``max_tokens`` of each request."""
+    """Return (prompt length, ``max_tokens``) of each of ``count`` requests."""
     source = random.Random(count)
     return [(source.randint(1, 200), source.randint(1, 80)) for _ in range(count)]
 

@@ -33,7 +33,7 @@ class TimedForward:
 
 
 def steps(core: Any, forward: TimedForward, count: int, logprobs: int | None) -> list[tuple[float, float]]:
-    """Return, for each decode of a full batch, the seconds of the step and the seconds of the forward in that step."""
+    """Return (seconds of the step, seconds of the model's forward in it) for each decode of a full batch."""
     from engine.config import Limits
     from engine.request import Request, SamplingParams
     from engine.scheduling.plan import Decode

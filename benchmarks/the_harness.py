@@ -66,7 +66,7 @@ def pytest(*arguments: object) -> None:
 def peak_megabytes(run: Callable[[], None]) -> float:
     """Call ``run``, which runs a process, and return the peak memory in MiB of the largest process so far.
 
-    So smaller processes must be measured first.
+    The system only reports the peak of the largest process so far, so smaller processes must be measured first.
     """
     run()
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024

@@ -43,10 +43,10 @@ class Taken:
 
 @dataclass(frozen=True)
 class Command:
-    """A command and its targets.
+    """A command whose duration is compared between two checkouts, and the targets of the comparison.
 
-    ``words`` returns the command for a checkout. ``at_least`` has the factors by which its ``wall`` time and ``cpu``
-    time must have decreased.
+    ``words`` returns the command for a checkout. ``at_least`` has the factors by which the ``wall`` time and the
+    ``cpu`` time of the command must have decreased.
     """
 
     words: Callable[[Path], Sequence[str]]
@@ -99,7 +99,7 @@ def run(words: Sequence[str], checkout: Path, without: Collection[str] = ()) -> 
 
 
 def first_eager(checkout: Path) -> float:
-    """Return the seconds until the first verdict on the eager backend, and end the run."""
+    """Run pytest in a checkout until a case on the eager backend has passed, and return the seconds until then."""
     began = time.perf_counter()
     process = subprocess.Popen(
         FIRST_EAGER, cwd=checkout, env=environ(checkout), stdout=subprocess.PIPE, text=True, start_new_session=True
@@ -177,9 +177,9 @@ def _cpu() -> float:
 
 
 def compared(before: Path, repeat: int, only: Sequence[str]) -> list[Metric]:
-    """Run each command in ``only`` alternately in the earlier checkout ``before`` and in this one.
+    """Run each command in ``only`` alternately in the earlier checkout ``before`` and in this checkout.
 
-    Return, for each command, the ratios of the two durations.
+    Return, for each command, the ratio of the two wall times and the ratio of the two CPU times.
     """
     taken: dict[str, list[tuple[Taken, Taken]]] = {name: [] for name in COMMANDS if name in only}
     new = [*beginnings_of_new(tests_of(before), tests_of(ROOT))]

@@ -73,7 +73,7 @@ class StepsExpectation(Model):
                         "steps",
                         i,
                         0,
-                        hint="rows between others can be left out if they are plain decodes (no request joins, ends or takes a block)",
+                        hint="rows between them can be left out if they only repeat a decode of the same requests",
                     )
         return self
 

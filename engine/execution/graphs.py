@@ -50,8 +50,8 @@ FIXED: Mapping[str, Mapping[str, tuple[int, ...]]] = {
     "part": {},
     "decode": {},
 }
-"""The dimensions that are constant within an engine, but differ between engines. In a graph that engines share, they are
-dynamic, and each engine checks its own values. In other graphs they are constants."""
+"""The dimensions that are constant within an engine, but differ between engines. In a graph that engines share, they
+are dynamic, and each engine checks its own values. In other graphs they are constants."""
 
 CACHE = (0,)
 """The dimensions of the tensors of the KV cache that are dynamic in a shared graph: the number of blocks."""

@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     environment = environment_of(release, given.folder)
     if not is_complete(environment, release):
         for gone in make_room(given.folder, given.most, environment):
-            print(f"removed {gone}, the oldest: of releases {given.most} environments are kept (RELEASES_KEPT)")
+            print(f"removed {gone}, the least recently used environment: at most {given.most} are kept (RELEASES_KEPT)")
         try:
             create(release, environment)
         except subprocess.CalledProcessError as error:

@@ -111,7 +111,7 @@ class _Watch:
             names = "tkv", "waiting", "running", "paused", "reserved", "used"
             left = ((name, value) for name, value in zip(names, held, strict=True) if value)
             what = "; ".join(f"{name} {listed(value) if isinstance(value, tuple) else value}" for name, value in left)
-            yield Broken(last.step, f"left behind after the last request: {what}", "idle")
+            yield Broken(last.step, f"no request is left, but these must be 0 or none: {what}", "idle")
 
     def _gone(self, step: StepRow) -> set[int]:
         """Return the numbers of the requests that were aborted at or before ``step``."""
@@ -195,10 +195,11 @@ class _Watch:
         known = {*step.running, *step.finished, *self._gone(step)}
         decoding = [r for r in step.running if self.got[r]]
         if not step.outputs or set(decoding) - set(step.outputs) or set(step.outputs) - known:
-            what = f"{named(step.outputs)} got a token, but running is {listed(step.running)}"
+            what = f"{named(step.outputs)} got a token, but the running requests are {listed(step.running)}"
             yield Broken(number, what, "outputs")
         elif [r for r in step.outputs if r in step.running] != decoding:
-            what = f"requests got tokens in the order {listed(step.outputs)}, but running is {listed(step.running)}"
+            got, running = listed(step.outputs), listed(step.running)
+            what = f"requests got tokens in the order {got}, but the order of running requests is {running}"
             yield Broken(number, what, "outputs")
         tokens = {request: self._computed(request) + 1 for request in step.outputs}
         most = max(map(blocks_for, tokens.values()), default=0)
@@ -270,7 +271,7 @@ class _Watch:
         started = self.prefilled if step.kind == "prefill" else None
         queue = tuple(r for r in (*self.queue, *joined) if r not in gone and r != started)
         if step.waiting != queue:
-            what = f"waiting is {listed(step.waiting)}, but in order of arrival must be {listed(queue)}"
+            what = f"the queue is {listed(step.waiting)}, but must be {listed(queue)} (in order of arrival)"
             yield Broken(step.step, what, "queue")
         self.queue = step.waiting
         still = sorted(gone & {*step.running, *(step.paused or ()), *step.waiting})

@@ -106,7 +106,7 @@ def _batch_tkv(steps: Sequence[StepRow], limits: SchedulingLimits) -> Iterator[B
 def _nothing_is_left(last: StepRow) -> Iterator[Broken]:
     if last.tkv or last.waiting or last.running or last.reserved or last.used:
         what = (
-            f"left behind after the last request: tkv {last.tkv}; waiting {listed(last.waiting)}; "
+            f"no request is left, but these must be 0 or none: tkv {last.tkv}; waiting {listed(last.waiting)}; "
             f"running {listed(last.running)}; reserved {last.reserved}; used {last.used}"
         )
         yield Broken(last.step, what, "idle")

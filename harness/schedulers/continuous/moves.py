@@ -29,7 +29,7 @@ def each_move(
         came = events.joins.get(step.step, ())
         if before is None:
             if step.waiting != (wanted := tuple(i for i in came if i not in gone)):
-                what = f"waiting is {listed(step.waiting)}, but the requests that joined are {listed(wanted)}"
+                what = f"the queue is {listed(step.waiting)}, but the requests that joined are {listed(wanted)}"
                 yield Broken(step.step, what, "queue")
             continue
         yield from _queue(before, step, came, gone)
@@ -77,7 +77,7 @@ def _queue(before: StepRow, after: StepRow, came: Sequence[int], gone: frozenset
     # Another invariant reports aborted requests that are still waiting.
     still = tuple(i for i in after.waiting if i not in gone) if gone else after.waiting
     if still != waiting:
-        what = f"waiting is {listed(after.waiting)}, but in order of arrival must be {listed(waiting)}"
+        what = f"the queue is {listed(after.waiting)}, but must be {listed(waiting)} (in order of arrival)"
         yield Broken(after.step, what, "queue")
 
 
@@ -99,7 +99,7 @@ def _check_running(before: StepRow, after: StepRow, gone: frozenset[int]) -> Ite
         what = f"{named(sorted(left))} stopped running, but {named(sorted(after.finished))} finished"
         yield Broken(after.step, what, "end")
     elif after.running != (stay := tuple(i for i in running if i not in left)):
-        what = f"running is {listed(after.running)}, but newest first must be {listed(stay)}"
+        what = f"the running requests are {listed(after.running)}, but must be {listed(stay)} (newest first)"
         yield Broken(after.step, what, "running")
 
 

@@ -106,7 +106,7 @@ class _Watch:
         """Yield a violation if ``last``, the row after all requests have ended, still has requests or used blocks."""
         if last.waiting or last.running or last.used:
             what = f"waiting {listed(last.waiting)}; running {listed(last.running)}; used {last.used}"
-            yield Broken(last.step, f"left behind after the last request: {what}", "idle")
+            yield Broken(last.step, f"no request is left, but these must be 0 or none: {what}", "idle")
 
     def _admitted(self, step: StepRow) -> tuple[int, ...]:
         return tuple(request for request, _ in step.scheduled or () if request not in self.before.running)
@@ -158,7 +158,7 @@ class _Watch:
         leaves = {*step.finished, *(step.preempted or ()), *self._gone(step)}
         due = tuple(request for request in (*self.before.running, *admitted) if request not in leaves)
         if step.running != due:
-            what = f"running is {listed(step.running)}, but in the order in which requests joined must be {listed(due)}"
+            what = f"the running requests are {listed(step.running)}, but must be {listed(due)} (in order of joining)"
             yield Broken(step.step, what, "order")
 
     def _preempted(self, step: StepRow, admitted: Sequence[int]) -> Iterator[Broken]:
@@ -216,7 +216,7 @@ class _Watch:
             r for r in (*again, *self.before.waiting, *joined) if r not in gone and (r not in admitted or r in again)
         )
         if step.waiting != due:
-            what = f"waiting is {listed(step.waiting)}, but must be {listed(due)}: preempted requests, then by arrival"
+            what = f"the queue is {listed(step.waiting)}, but must be {listed(due)} (preempted first, then by arrival)"
             yield Broken(step.step, what, "queue")
 
     def _aborted(self, step: StepRow) -> Iterator[Broken]:

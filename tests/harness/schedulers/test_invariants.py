@@ -78,7 +78,7 @@ DOCTORED: dict[str, tuple[int, dict[str, Any], str, str]] = {
         OUTPUTS,
         "a prefill gives a token to exactly one request, but requests 1 0 got one",
     ),
-    "a request waits and runs": (4, {"waiting": (1,)}, QUEUE, "waiting is 1, but in order of arrival must be none"),
+    "a request waits and runs": (4, {"waiting": (1,)}, QUEUE, "the queue is 1, but must be none (in order of arrival)"),
     "a request runs twice": (4, {"running": (1, 1, 0)}, OUTPUTS, "running lists a sequence twice: 1 1 0"),
     "an end without a token": (
         3,

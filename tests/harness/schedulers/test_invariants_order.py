@@ -18,7 +18,7 @@ def test_a_queue_out_of_order() -> None:
     broken(
         checked(seen, doctored(seen.run, 1, waiting=(2, 1))),
         QUEUE,
-        "step 1: waiting is 2 1, but in order of arrival must be 1 2",
+        "step 1: the queue is 2 1, but must be 1 2 (in order of arrival)",
     )
 
 
@@ -39,7 +39,7 @@ def test_a_request_that_overtakes() -> None:
 
 def test_a_request_that_waits_before_it_came() -> None:
     early = SEEN._replace(requests=(SEEN.requests[0], a_request(10, 3, join_step=3)))
-    broken(checked(early), QUEUE, "step 2: waiting is 1, but in order of arrival must be none")
+    broken(checked(early), QUEUE, "step 2: the queue is 1, but must be none (in order of arrival)")
 
 
 # --- ends ------------------------------------------------------------------------------------------------------
@@ -78,14 +78,14 @@ def test_a_request_that_never_ran() -> None:
     broken(
         checked(three, run),
         QUEUE,
-        "step 2: waiting is 1, but in order of arrival must be 1 2",
+        "step 2: the queue is 1, but must be 1 2 (in order of arrival)",
         "step 7: request 2 never finished",
     )
 
 
 def test_a_sequence_that_is_not_put_in_front() -> None:
     verdict = checked(SEEN, doctored(SEEN.run, 3, running=(0, 1)))
-    broken(verdict, RUNNING, "step 3: running is 0 1, but newest first must be 1 0")
+    broken(verdict, RUNNING, "step 3: the running requests are 0 1, but must be 1 0 (newest first)")
 
 
 def test_an_idle_step_while_a_request_waits() -> None:
@@ -164,7 +164,8 @@ def test_an_abort_excuses_only_the_aborted_one_and_only_then() -> None:
     ids=["waiting", "blocks", "a reservation"],
 )
 def test_something_left_when_idle(left: dict[str, Any], message: str) -> None:
-    broken(checked(SEEN, doctored(SEEN.run, 7, **left)), IDLE, f"step 7: left behind after the last request: {message}")
+    what = f"step 7: no request is left, but these must be 0 or none: {message}"
+    broken(checked(SEEN, doctored(SEEN.run, 7, **left)), IDLE, what)
 
 
 def test_tkv_that_is_not_put_back_when_idle() -> None:
@@ -172,7 +173,8 @@ def test_tkv_that_is_not_put_back_when_idle() -> None:
     broken(
         verdict,
         IDLE,
-        "step 7: left behind after the last request: tkv 68; waiting none; running none; reserved 0; used 0",
+        "step 7: no request is left, but these must be 0 or none: "
+        "tkv 68; waiting none; running none; reserved 0; used 0",
     )
 
 

@@ -2,8 +2,9 @@
 
     python benchmarks/cluster_night.py [--durations benchmarks/scaling.yaml]
 
-A lost node ends the pods on it and comes back after a while. Each pod is started again when cards of another node are
-free. It starts its engine again and, as with --cb-resume, runs only the cases that have no result.
+If a node is lost, the pods on it end, and the node comes back after a while. Each of these pods is started again when
+cards of another node are free. The new pod starts its engine and, as with --cb-resume, runs only the cases that have no
+result.
 """
 
 import argparse

@@ -30,7 +30,7 @@ POLICIES = {
 
 
 class Part(BaseModel):
-    """The durations of a backend, in seconds; see scaling.yaml."""
+    """The durations of a start, a step and a case with one backend, in seconds (see scaling.yaml)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -43,7 +43,7 @@ class Part(BaseModel):
 
 
 class Slots(BaseModel):
-    """The number of cores, and the numbers of cards to simulate."""
+    """The sizes of clusters to simulate: one number of CPU cores, and several numbers of Spyre cards."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -55,7 +55,7 @@ def content_digest(folder: Path) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """Return the hex SHA-256 of one file. The digest is cached: in this process or, for a large file, in a folder.
+    """Return the hex SHA-256 of one file. It is cached: in this process or, for a large file, in the cache folder.
 
     Raises CheckpointError if the file cannot be read.
     """

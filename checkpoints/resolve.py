@@ -57,7 +57,7 @@ def resolve(name: str, revision: str | None = None) -> Checkpoint:
     revision = revision or inline or None
 
     if revision is not None and (plain in known.NAMES or _folder(plain) is not None):
-        raise CheckpointError(f"{plain!r} has no revision {revision!r}: only models of the hub have revisions")
+        raise CheckpointError(f"{plain!r} has no revisions, so leave out {revision!r}: only hub models have revisions")
     path = _named(plain) or _folder(plain) or _from_hub(plain, revision)
     wanting = folders.why_unusable(path)
     if wanting is not None:

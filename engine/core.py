@@ -49,11 +49,11 @@ class GrammarCompiler(Protocol):
 class StepRecord(NamedTuple):
     """The record of one engine step: its plan, its tokens, and the scheduler's state after the step.
 
-    ``step`` is the number of the step, from 1. ``request_outputs`` lists the requests that got a token in this step, in
-    the order of the plan; ``tokens`` has these tokens in the same order. ``finished_requests`` lists the requests that
-    ended in this step. With the continuous scheduler, ``n_reserved_blocks`` and ``n_used_blocks`` still count the
-    blocks of requests that ended in this step. ``chunked`` and ``token_budget`` have the state that only the scheduler
-    of that name has; with another scheduler they are None.
+    ``step`` is the number of the step; the first is 1. ``request_outputs`` lists the requests that got a token in this
+    step, in the order of the plan; ``tokens`` has these tokens in the same order. ``finished_requests`` lists the
+    requests that ended in this step. With the continuous scheduler, ``n_reserved_blocks`` and ``n_used_blocks`` still
+    count the blocks of requests that ended in this step. ``chunked`` and ``token_budget`` have the state that only the
+    scheduler of that name has; with another scheduler they are None.
     """
 
     step: int

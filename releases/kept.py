@@ -73,7 +73,7 @@ class Kept:
 
 
 def kind_of(case: str) -> str:
-    """Return the kind of a case, one of KINDS."""
+    """Return the folder of the suite of a case, which is its kind: ``scheduler_steps``, ``output`` or ``behaviour``."""
     return case.partition("/")[0]
 
 

@@ -83,7 +83,7 @@ def details_html(entry: Entry) -> str:
 def steps_html(name: str, steps: CaseSteps) -> str:
     """Return the HTML of the step table and of the time-line of a case. ``name`` is the id of the case.
 
-    If the page is narrow, each of the two scrolls horizontally.
+    If the page is narrow, the table and the time-line scroll horizontally.
     """
     head = "".join(f"<th scope=col>{column}</th>" for column in ("step", "what happens", *steps.columns))
     body = "".join(map(_row, steps.lines))

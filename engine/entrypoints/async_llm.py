@@ -203,7 +203,7 @@ class AsyncLLM:
     async def idle(self) -> None:
         """Wait until no request is unfinished and every block is free.
 
-        Raises EngineDeadError or EngineStoppedError if the engine ends before that.
+        Raises EngineDeadError or EngineStoppedError if the engine ends first.
         """
         await asyncio.wrap_future(self._thread.when_idle())
 

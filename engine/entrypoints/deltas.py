@@ -30,7 +30,10 @@ class DeltaMaker:
         self._logprob = 0.0
 
     def delta(self, sequence: SequenceState) -> CompletionOutput:
-        """Return the text, tokens and logprobs since the last call; ``cumulative_logprob`` covers all tokens so far."""
+        """Return the text, tokens and logprobs that the answer has gained since the last call.
+
+        ``cumulative_logprob`` of the result is the sum over all tokens of the answer so far.
+        """
         first = not self._tokens_seen
         self._read(sequence)
         text = self._new_text(sequence)

@@ -86,8 +86,9 @@ class TracedFunction:
 
 
 def sharable(backend: Backend) -> bool:
-    """Return whether engines can share graphs. A real card's graphs cannot be shared: they are compiled for the limits
-    of one engine.
+    """Return whether engines can share graphs.
+
+    They cannot share the graphs of a real card, which are compiled for the limits of one engine.
     """
     return backend.name != sendnn.BACKEND.name or sendnn.simulated()
 

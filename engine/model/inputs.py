@@ -103,7 +103,7 @@ def prefill_inputs(plan: Prefill, prompt_token_ids: Sequence[int], dtype: torch.
 def _prefill_mask(computed: int, left: int, dtype: torch.dtype) -> Tensor:
     """Return a causal mask ``[1, 1, computed, computed]`` in which no prompt token attends to the left padding.
 
-    ``computed`` is the number of positions, and ``left`` that of positions of left padding.
+    ``computed`` is the number of positions, and ``left`` the number of positions that are left padding.
     """
     mask = torch.full((computed, computed), -torch.inf, dtype=dtype).triu_(diagonal=1)
     mask[left:, :left] = -torch.inf

@@ -1,8 +1,9 @@
 """The ``paged`` attention for eager mode: the same results as engine/model/attention.py in less time.
 
 A compiled graph needs tensors of fixed shapes, filled up with padding. In eager mode a prefill can omit its padding. A
-decode can read keys and values in place, with the loops of kernels.py, instead of gathering those of all rows. If numba
-is not installed, torch computes a long context row by row, and a short one in a single call.
+decode can read keys and values in place, with the loops of kernels.py, instead of copying the keys and values of all
+rows into one tensor. If numba is not installed, torch computes the attention to a long context row by row, and to a
+short context in one call for all rows.
 """
 
 from dataclasses import replace
@@ -19,7 +20,7 @@ from engine.model.inputs import ModelInputs
 from engine.optimized import kernels
 
 NAME = "spyre_cb_eager_attn"
-"""The name under which the operation is registered with ibm-fms."""
+"""The name under which the attention operation of this file is registered with ibm-fms."""
 
 LONG_CONTEXT = 8
 """The context length in blocks from which on rows are computed one by one, if the loops of kernels.py cannot be used.

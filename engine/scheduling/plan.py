@@ -43,7 +43,7 @@ class Decode(NamedTuple):
 
 
 class PrefillChunk(NamedTuple):
-    """A prefill step of the chunked scheduler: compute chunk ``number`` (from 0) of one prompt.
+    """A prefill step of the chunked scheduler: compute chunk ``number`` of one prompt. The first chunk is 0.
 
     The last chunk yields the request's first token. The prompt is padded with ``left_padding`` tokens, a multiple of
     the block size, so that chunk ``number`` begins at column ``number * chunk_size`` of the padded prompt.

@@ -30,7 +30,7 @@ def add_to(subparsers: Subparsers) -> None:
     parser.add_argument("--junit", type=named, metavar="XML", help="write JUnit XML to this file")
     parser.add_argument("--markdown", type=named, metavar="MD", help="append a summary in Markdown to this file")
     parser.add_argument(
-        "--results", type=named, metavar="JSONL", help="write all results to this file, in the order of their names"
+        "--results", type=named, metavar="JSONL", help="write all results to this file, sorted by the names of tests"
     )
     parser.add_argument("--verdict", action="store_true", help="exit with 1 also if a test failed")
 

@@ -130,7 +130,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> SuiteFile 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Pause the garbage collector while pytest collects the tests, and exclude the tests from later collections.
+    """Pause the garbage collector while pytest collects the tests, and afterwards exclude their objects from it.
 
     The tests are many objects that live until the end of the session.
     """

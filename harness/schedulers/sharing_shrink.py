@@ -1,6 +1,6 @@
 """Shrink lists of requests whose prompts begin with the same tokens.
 
-A prompt that begins with tokens of another request still does after another property of the requests is simplified.
+If a prompt begins with tokens of another request, a simplification of other properties does not change this.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,8 +1,8 @@
 """The laws: three properties that the run of every random workload must have.
 
-First, the steps are those that the scheduler model predicts, which is an independent implementation of the scheduling
-rules. Second, no step violates an invariant of the scheduler. Third, the tokens of a request do not depend on the other
-requests in the batch.
+First, the steps are as predicted by the scheduler model, an independent implementation of the scheduling rules. Second,
+no step violates an invariant of the scheduler. Third, the tokens of a request do not depend on the other requests in
+the batch.
 """
 
 from collections.abc import Sequence
@@ -72,7 +72,7 @@ def is_independent_of_batch(trial: Trial, session: Session) -> Verdict:
         verdict = check_alone(session, spec, tokens, aborted=request.abort_step is not None)
         if not verdict.passed:
             return verdict
-    return Verdict(True, f"{len(trial.specs)} requests get the same tokens as without other requests")
+    return Verdict(True, f"{len(trial.specs)} requests get the same tokens as without other requests in the batch")
 
 
 def _generated(trial: Trial) -> Tokens | None:

@@ -79,7 +79,7 @@ async def _answer(
     begin: Callable[[Service, Body], Coroutine[Any, Any, Job]],
     form_of: Callable[[Job], Form],
 ) -> Response:
-    """Check a request to one of the two APIs, queue it, and return the response: a single body or a stream."""
+    """Check a completion or chat completion request, queue it, and return the response: one body or a stream."""
     try:
         service.check_open()
         service.check_model(body.model)

@@ -367,7 +367,7 @@ def _finish(limits: SchedulingLimits, predicted: PredictedStep) -> PredictedStep
 
 
 def _with_events(predicted: PredictedStep, requests: Sequence[PlannedRequest]) -> PredictedStep:
-    """Add the requests that join after this step to the queue, then remove those that are aborted."""
+    """Add the requests that join after the predicted step to the queue, then remove the requests that are aborted."""
     joining = tuple((i, r) for i, r in enumerate(requests) if r.join_step == predicted.step)
     aborted = {i for i, r in enumerate(requests) if r.abort_step == predicted.step}
     if not joining and not aborted:

@@ -38,8 +38,8 @@ RULES = {
     "victim": f'{DOC} "TB-PREEMPT": the last running request is preempted, and no request starts in that step',
     "lost": f'{DOC} "TB-PREEMPT" and "TB-TOKEN": a preempted request keeps its tokens, and a request gets its next '
     "token when all its tokens are computed",
-    "hits": f'{DOC} "TB-HIT": a hit is found at admission, and consists of whole blocks without the last token',
-    "content": f'{DOC} "TB-REGISTER": a block is found by all tokens up to its end, until it is allocated again',
+    "hits": f'{DOC} "TB-HIT": a prefix cache hit has whole blocks, not the last token, and occurs at admission',
+    "content": f'{DOC} "TB-REGISTER": the key of a cached block is all tokens up to its end, until reallocation',
     "written": f'{DOC} "TB-HIT" and "TB-FREE": a block that another request holds is never allocated or written to',
     "held": f'{DOC} "TB-RUNNING": a request holds ceil(computed tokens/64) blocks, in order, and never block 0',
     "conserved": f'{DOC} "TB-FREE": every block is in use or free; used is the number of blocks of running requests',

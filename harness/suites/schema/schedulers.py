@@ -232,7 +232,7 @@ _EXAMPLE: Mapping[str, str] = dict.fromkeys(("step", "used"), "1") | {
 def decodes_on(before: StepRow, after: StepRow) -> bool:
     """Return whether ``after`` is a decode that follows ``before``, in which no request joins, ends or takes a block.
 
-    If a request took a block, tkv has passed a multiple of 64 or, with schedulers without tkv, ``used`` has changed.
+    A request takes a block only if tkv passes a multiple of 64 or, with schedulers without tkv, if ``used`` changes.
     Comparing the rows is fast, because drivers reuse the tuples of a row in the next row until their content changes.
     """
     return (

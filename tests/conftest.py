@@ -1,6 +1,8 @@
-"""Hypothesis for every test: no deadlines (machines are noisy), and the same examples each time where CI is set.
+"""Settings for all tests: Hypothesis profiles, and slow tests that run only if ``-m`` names their marker.
 
-The profile ``nightly`` has many examples, new ones each time; tests with an explicit number use ``budget.py``.
+Hypothesis has no deadlines, since other load on a machine makes tests slow. Where the variable CI is set, it generates
+the same examples in each run. The profile ``nightly`` generates more examples, and new ones in each run. Tests that set
+a number of examples of their own get it from tests/helpers/budget.py.
 """
 
 import os
@@ -15,7 +17,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect slow tests unless ``-m`` names the marker, also in sessions without suites."""
+    """Deselect tests with the marker ``slow`` unless ``-m`` names that marker, also in sessions without suites."""
     if "slow" in config.option.markexpr:
         return
     slow = [item for item in items if item.get_closest_marker("slow")]

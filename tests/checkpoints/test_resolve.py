@@ -1,4 +1,4 @@
-"""Resolution of model names, and the error messages for unknown names."""
+"""Tests of the resolution of model names to folders, and of the error messages for unknown names."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ REAL = places.TINY_GRANITE
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Use a temporary cache folder instead of the user's."""
+    """Use a temporary folder as the cache of checkpoints instead of the user's, and return it."""
     folder = tmp_path / "cache"
     monkeypatch.setenv("SPYRE_CB_CACHE", str(folder))
     return folder
@@ -27,7 +27,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(autouse=True)
 def no_hub(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
-    """Replace the hub by one that is never reachable; return the list of download calls."""
+    """Make all downloads from the Hugging Face hub fail. Return a list that gets the arguments of each download."""
     requested: list[dict[str, object]] = []
 
     def download(repository: str, **options: object) -> str:
@@ -53,7 +53,7 @@ def make_model() -> Callable[[Path], Path]:
 
 @pytest.fixture
 def built_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_model: Callable[[Path], Path]) -> Path:
-    """Create a substitute for the built-in model, with its SHA256SUMS."""
+    """Write a substitute for the built-in model, with its file SHA256SUMS, and return its folder."""
     folder = make_model(tmp_path / "package" / "tiny_granite")
     digests.write_sums(folder)
     monkeypatch.setattr(places, "TINY_GRANITE", folder)
@@ -61,7 +61,7 @@ def built_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_model: Callab
 
 
 def refusal(name: str, revision: str | None = None) -> str:
-    """Return the error message for ``name``."""
+    """Return the message of the error that the resolution of the model ``name`` must raise."""
     with pytest.raises(CheckpointError) as caught:
         checkpoints.resolve(name, revision)
     return sentence(caught.value)

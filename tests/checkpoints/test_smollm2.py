@@ -1,4 +1,4 @@
-"""The conversion of smollm2-135m, without the download."""
+"""Tests of the conversion of the checkpoint smollm2-135m, with small fake files instead of a download."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def fake_build(into: Path) -> None:
-    """Create files that this package accepts as a model without loading them."""
+    """Write a config.json and a model.safetensors that are only checked for presence and digests, and never loaded."""
     (into / "config.json").write_text("{}")
     (into / "model.safetensors").write_bytes(b"weights")
 

@@ -1,4 +1,4 @@
-"""Checkpoints that the reference engine would run wrong are refused; others are not."""
+"""Tests that checkpoints are refused if the reference engine would compute wrong outputs for them, and only then."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_fr
 
 @pytest.fixture
 def check(tmp_path: Path) -> Callable[[Any], str]:
-    """Return a function that checks a configuration: an empty string if it is supported, else the error message."""
+    """Return a function that checks a configuration. It returns "" if the engine supports the model, else an error."""
 
     def run(config: Any) -> str:
         (tmp_path / "config.json").write_text(config if isinstance(config, str) else json.dumps(config))

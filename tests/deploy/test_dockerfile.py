@@ -1,4 +1,4 @@
-"""The Dockerfile: its sources exist and reach the build, and its versions are those that are tested."""
+"""Tests of the Dockerfile: the files that it copies exist and are not ignored, and its versions are the tested ones."""
 
 import re
 import shlex
@@ -20,18 +20,21 @@ IGNORED = [
 
 
 def instructions(name: str) -> list[list[str]]:
-    """Return the words of all instructions with this name."""
+    """Return the arguments of each instruction of the Dockerfile with this name, such as COPY, as a list of words."""
     lines = re.findall(rf"^{name} (.*)$", DOCKERFILE, re.MULTILINE)
     return [shlex.split(line) for line in lines]
 
 
 def sources() -> list[str]:
-    """Return what is copied from the build context."""
+    """Return the paths that the Dockerfile copies from the build context."""
     return [word for words in instructions("COPY") if not words[0].startswith("--from") for word in words[:-1]]
 
 
 def is_ignored(path: str) -> bool:
-    """Return whether .dockerignore excludes a path. The last pattern that matches it, or a folder above it, counts."""
+    """Return whether .dockerignore excludes a path from the build context.
+
+    The last pattern that matches the path, or a folder that contains it, decides.
+    """
     ignored = False
     folders = [str(each) for each in [Path(path), *Path(path).parents][:-1]]
     for pattern in IGNORED:
@@ -83,7 +86,7 @@ def test_the_image_runs_as_a_user_that_is_not_root_and_is_a_number() -> None:
 
 
 def test_the_wheel_of_what_is_copied_has_all_suites(tmp_path: Path) -> None:
-    """Build the wheel from the files that Docker would copy, as its first stage does."""
+    """Build the wheel from only the files that the Dockerfile copies, as its first stage does."""
     for source in sources():
         if (ROOT / source).is_dir():
             shutil.copytree(ROOT / source, tmp_path / source, ignore=shutil.ignore_patterns("__pycache__"))

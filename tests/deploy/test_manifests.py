@@ -1,4 +1,7 @@
-"""The manifests of deploy/kubernetes: what Kubernetes' schemas, restricted pods and the harness require of them."""
+"""Tests of the manifests in deploy/kubernetes.
+
+They match Kubernetes' schemas and the restricted Pod Security Standard, and the harness accepts their commands.
+"""
 
 import re
 import shutil
@@ -25,7 +28,7 @@ VERSIONS = ("1.31", "1.34", "1.37")
 
 
 def with_component(folder: Path, overlay: str, component: str) -> Path:
-    """Return a copy of an overlay that has another component for results, as a user would write it."""
+    """Return a copy of an overlay that uses this component to store results, edited as a user would edit it."""
     shutil.copytree(KUBERNETES, folder / "kubernetes", dirs_exist_ok=True)
     file = folder / "kubernetes" / "overlays" / overlay / "kustomization.yaml"
     text = file.read_text(encoding="utf-8")
@@ -104,7 +107,10 @@ SAFE_VOLUMES = {
 
 
 def violations(job: Manifest) -> list[str]:
-    """Return what the profile "restricted" of the Pod Security Standards forbids, and a root that is not read-only."""
+    """Return how a Job violates the profile "restricted" of the Pod Security Standards.
+
+    A root file system that is not read-only is also reported, although the profile allows it.
+    """
     spec, found = pod(job), []
     found += [f"{name} is set" for name in ("hostNetwork", "hostPID", "hostIPC") if spec.get(name)]
     found += [f"volume {v['name']}" for v in spec["volumes"] if not (v.keys() - {"name"}) <= SAFE_VOLUMES]
@@ -238,7 +244,7 @@ def test_the_command_is_one_that_this_program_has(
 
 
 def test_pods_request_as_many_cards_as_their_tests_need() -> None:
-    """Each size of engines on cards has a Job, whose selection has tests of this size and of no other."""
+    """For each number of cards per engine, one Job's pods request this number and select the tests that need it."""
     sizes: dict[bool, set[int]] = {False: set(), True: set()}
     for file in suite_files([ROOT / "suites"]):
         loaded = load_suite(file)

@@ -1,4 +1,4 @@
-"""A night of deploy/kubernetes as local processes, killed at random: its results are those of one run."""
+"""Run the Jobs of deploy/kubernetes as local processes, killed at random: the results equal those of one run."""
 
 import os
 import re
@@ -29,7 +29,7 @@ KNOWN = "known_failures:\n  - {case: known/five-lines, reason: https://example.o
 
 
 def suites(folder: Path) -> None:
-    """Write suites with 2 engines, and with tests that pass, fail, are skipped and are known to fail."""
+    """Write suites for 2 engines, with tests that pass, tests that fail, skipped tests, and known failures."""
     (folder / "suites").mkdir()
     for i in range(SUITES):
         more = "".join(GOOD.split("cases:\n")[1].replace("five-lines", f"more-{j}") for j in range(3))
@@ -45,7 +45,7 @@ def suites(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def one_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the merged results file of the same suites in one part that is not killed."""
+    """Return the merged results file of a run of the same suites as one part that is not killed, for comparison."""
     folder = tmp_path_factory.mktemp("one")
     suites(folder)
     cluster = Cluster(folder, 1, Random(0))
@@ -151,7 +151,7 @@ def test_a_part_with_other_suites_is_refused_and_red(tmp_path: Path) -> None:
 
 
 def test_the_merge_job_waits_until_the_parts_have_ended(tmp_path: Path) -> None:
-    """``wait.sh`` asks until a Job is Complete or Failed; FailureTarget is not the end."""
+    """``wait.sh`` polls a Job until its status is Complete or Failed. With FailureTarget the Job has not ended yet."""
     jobs, bin_ = tmp_path / "jobs", tmp_path / "bin"
     for folder in (jobs, bin_):
         folder.mkdir()
@@ -170,7 +170,10 @@ def test_the_merge_job_waits_until_the_parts_have_ended(tmp_path: Path) -> None:
 
 
 def test_the_results_of_one_and_of_three_jobs_are_one_page(tmp_path: Path) -> None:
-    """``merge.sh`` with two Jobs, of which one has not reported: the page has the results of the other, and is red."""
+    """Run ``merge.sh`` for two Jobs, one of which has written no results.
+
+    The page has the results of the other Job. It reports the missing results, and the script fails.
+    """
     suites(tmp_path)
     cluster = Cluster(tmp_path, 1, Random(0))
     assert cluster.night() == 1
@@ -199,7 +202,7 @@ mkdir -p "$3"; for file in "$2"/$pattern; do [ ! -e "$file" ] || cp -r "$file" "
 
 
 def test_results_in_a_bucket_outlive_their_pod(tmp_path: Path) -> None:
-    """``fetch.sh`` and ``push.sh``, with a program in place of rclone."""
+    """Run ``push.sh`` and then ``fetch.sh``, with a fake ``rclone`` that copies to and from a local folder."""
     bucket, bin_, jobs = tmp_path / "bucket", tmp_path / "bin", tmp_path / "jobs"
     for folder in (bucket, bin_, jobs):
         folder.mkdir()

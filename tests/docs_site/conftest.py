@@ -1,4 +1,4 @@
-"""The built site, and a browser for it."""
+"""Fixtures of the tests of the documentation site: the built site, and a browser."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the site strictly, once for all workers."""
+    """Build the documentation site with warnings as errors, once for all workers of the run, and return its folder."""
     folder = tmp_path_factory.getbasetemp()
     folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
     built = folder / "docs-site"

@@ -1,4 +1,7 @@
-"""How code blocks are read, compared and checked: what a page shows wrongly is found."""
+"""Tests of the code that reads and checks code blocks of Markdown pages (tests/helpers/code_blocks.py).
+
+A block that shows a wrong command, option or output must be detected.
+"""
 
 from pathlib import Path
 

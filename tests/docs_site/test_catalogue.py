@@ -1,4 +1,7 @@
-"""Pages of the catalogue: counts, both sides of a limit, each step in one row, and stale tables."""
+"""Tests of the generated catalogue of cases.
+
+The counts are right, requirements list cases on both sides of their limit, and an outdated golden table is an error.
+"""
 
 import shutil
 from collections.abc import Iterator

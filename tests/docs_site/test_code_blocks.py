@@ -1,4 +1,7 @@
-"""Code blocks of pages are run, and show what is printed. Comments say which are not (tests/helpers/code_blocks.py)."""
+"""Run the code blocks of the Markdown pages, and compare what they print with the output that the page shows.
+
+A comment before a block says if the block is not run (tests/helpers/code_blocks.py).
+"""
 
 import json
 import os
@@ -45,7 +48,7 @@ def ids(blocks: list[Block]) -> list[str]:
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder like a checkout that commands may write to, with `spyre-cb` and `python` on its PATH."""
+    """Return a folder like a checkout to which commands may write. Its ``bin`` has the programs spyre-cb and python."""
     folder = tmp_path_factory.mktemp("checkout")
     for name in COPIED:
         shutil.copytree(ROOT / name, folder / name)
@@ -60,7 +63,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def shell(command: str, folder: Path, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-    """Run a command line in ``folder``, without CI, where nothing may be blessed."""
+    """Run a command line in ``folder``, with its ``bin`` on the PATH. CI is not set, since it would forbid blessing."""
     environment = {name: value for name, value in os.environ.items() if name not in ("CI", "COLUMNS")}
     environment |= {"PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
     return subprocess.run(
@@ -76,7 +79,7 @@ def shell(command: str, folder: Path, timeout: float = 300) -> subprocess.Comple
 
 
 def pages_with(*languages: str) -> list[tuple[Path, list[Block]]]:
-    """Return each page with its blocks that are run, if it has some in one of these languages."""
+    """Return each page that has blocks to run in one of these languages, with all these blocks in order."""
     pages = [(page, [b for b in of_kind("run") if b.page == page and b.language in languages]) for page in PAGES]
     return [(page, blocks) for page, blocks in pages if blocks]
 
@@ -86,7 +89,7 @@ IN_A_SHELL, IN_PYTHON = pages_with(*SHELL), pages_with("python")
 
 @pytest.mark.parametrize(("page", "blocks"), IN_A_SHELL, ids=[page.name for page, _ in IN_A_SHELL])
 def test_commands_print_what_the_page_shows(page: Path, blocks: list[Block], checkout: Path) -> None:
-    """The blocks of a page are run in order, in one folder. Where a page shows no output, commands must succeed."""
+    """Run the blocks of a page in order, in one folder. Where the page shows no output, commands must succeed."""
     shutil.rmtree(checkout / "mine", ignore_errors=True)
     for block in blocks:
         for command, shown in block.dialogue:
@@ -99,7 +102,10 @@ def test_commands_print_what_the_page_shows(page: Path, blocks: list[Block], che
 
 @pytest.mark.parametrize("block", of_kind("steps of"), ids=ids(of_kind("steps of")))
 def test_a_step_table_is_that_of_its_workload(block: Block, checkout: Path) -> None:
-    """Rows of the page are rows of the trace; leading and trailing rows may be left out."""
+    """Each row of a step table on a page must equal the row of ``spyre-cb trace`` for the same step.
+
+    The page may leave out rows at the beginning and at the end.
+    """
     file, name = block.argument.split()
     output = checkout / f"traced-{Path(file).stem}.json"
     if not output.exists():
@@ -124,7 +130,7 @@ def cell(value: object) -> str:
 
 @pytest.mark.parametrize(("page", "blocks"), IN_PYTHON, ids=[page.name for page, _ in IN_PYTHON])
 def test_python_runs(page: Path, blocks: list[Block], checkout: Path) -> None:
-    """All Python blocks of a page run in one process, each with names of its own."""
+    """Run all Python blocks of a page in one process. Each block starts without the names that other blocks define."""
     script = "\n".join(f"exec(compile({block.text!r}, {block.place!r}, 'exec'), {{}})" for block in blocks)
     (checkout / "blocks.py").write_text(script, encoding="utf-8")
     done = shell("python blocks.py", checkout)
@@ -136,7 +142,7 @@ YAML = [block for block in of_kind("run", "parsed") if block.language == "yaml"]
 
 @pytest.mark.parametrize("block", YAML, ids=ids(YAML))
 def test_yaml_is_read_and_suites_run(block: Block, checkout: Path) -> None:
-    """Whole suites run; parts of a case are read in a suite around them."""
+    """Run each YAML block that is a whole suite. Load each block that is a part of a case within a suite."""
     file = checkout / "from-a-page.yaml"
     if block.text.startswith("known_failures:"):
         file.write_text(block.text, encoding="utf-8")
@@ -152,7 +158,7 @@ def test_yaml_is_read_and_suites_run(block: Block, checkout: Path) -> None:
 
 
 def suites_around(text: str) -> list[str]:
-    """Return whole suites with a part of a case; a suite is returned unchanged."""
+    """Return suites that contain ``text``, if it is a part of a case. If it is a whole suite, return only ``text``."""
     if not text.startswith(" "):
         return [text]
     request = "    requests: [{prompt: {random_tokens: 49}, max_tokens: 5}]\n"
@@ -215,7 +221,7 @@ def test_tests_that_blocks_name_exist() -> None:
 
 
 def test_the_server_answers(checkout: Path) -> None:
-    """Start the server as docs/server.md does, and run the clients of the pages with its port."""
+    """Start the server as docs/server.md does, and run the clients of the pages with the port of the server."""
     by_start = {block.text.split()[0]: block for block in BLOCKS if "test_the_server_answers" in block.argument}
     start, client, curl = by_start["python"], by_start["from"], by_start["spyre-cb"]
     command = start.commands[0]

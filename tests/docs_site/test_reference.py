@@ -1,4 +1,4 @@
-"""Reference pages and pages of files: complete, and with links that work on the site."""
+"""Tests of the pages of the reference and of copied files: they are complete, and their links work on the site."""
 
 import json
 

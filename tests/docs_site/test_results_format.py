@@ -1,4 +1,4 @@
-"""docs/results-format.md has the fields of a file of results, and no others."""
+"""docs/results-format.md documents exactly the fields that a results file (``--cb-results``) has."""
 
 import json
 import re
@@ -17,7 +17,7 @@ OPTIONAL = {"text", "sections", "attempts", "known_failure", "cards"}
 
 @pytest.fixture(scope="module")
 def lines(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """Run a suite with tests that pass and tests that are skipped."""
+    """Return the lines of the results file of a run in which tests pass and tests are skipped."""
     file = tmp_path_factory.mktemp("results") / "results.jsonl"
     suite = SUITES / "scheduler_steps" / "joining.yaml"
     command = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--cb-simulate", "--cb-results", str(file), str(suite)]

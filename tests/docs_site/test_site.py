@@ -1,4 +1,4 @@
-"""The documentation site: it builds without a warning, has every case and requirement, and is small."""
+"""Tests of the documentation site: it builds without warnings, is small, and has every case and requirement."""
 
 import json
 import re

@@ -1,4 +1,7 @@
-"""The site in a real browser: nothing is wider than the screen, axe finds nothing, the search finds cases by id."""
+"""Tests of the documentation site in a browser.
+
+No page is wider than the screen, axe-core finds no violations, and the search finds cases by their id.
+"""
 
 from collections.abc import Iterator
 from functools import partial
@@ -34,7 +37,7 @@ PAGES = (
 
 
 class Quiet(SimpleHTTPRequestHandler):
-    """A server of files that does not log."""
+    """A request handler that serves files and logs nothing."""
 
     def log_message(self, *_: Any) -> None:
         pass
@@ -42,7 +45,7 @@ class Quiet(SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def address(site: Path) -> Iterator[str]:
-    """Serve the site on a free port of the loopback interface."""
+    """Serve the documentation site on a free port of the loopback interface, and yield the URL."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(site)))
     Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
@@ -52,7 +55,7 @@ def address(site: Path) -> Iterator[str]:
 
 @pytest.fixture(params=[(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark")], ids=lambda p: f"{p[0]}-{p[1]}")
 def page(request: pytest.FixtureRequest, browser: Any) -> Iterator[Any]:
-    """Open a page; fail on console messages, errors, and requests to other hosts."""
+    """Yield a browser page. Fail if it logs to the console, raises an error, or sends a request to another host."""
     width, scheme = request.param
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
     opened, reported = context.new_page(), []

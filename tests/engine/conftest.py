@@ -1,4 +1,4 @@
-"""Fixtures for the built-in model, loaded once per session, and its tokenizer."""
+"""Fixtures for tests of the engine: the built-in model, which is loaded once in a session, and its tokenizer."""
 
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -20,7 +20,7 @@ def tokenizer() -> Tokenizer:
 
 @pytest.fixture(scope="session")
 def built() -> Callable[[str], LLM]:
-    """Return a function that builds the engine with an attention operation, at its first use."""
+    """Return a function that returns the engine with an attention operation, and builds it at the first call for it."""
     engines: dict[str, LLM] = {}
 
     def get(attention: str) -> LLM:
@@ -35,13 +35,13 @@ def built() -> Callable[[str], LLM]:
 
 @pytest.fixture
 def llm(built: Callable[[str], LLM]) -> LLM:
-    """Return the default engine without requests and with the limits it was built with."""
+    """Return the engine with the default attention operation, without requests and with its original limits."""
     return built("paged")
 
 
 @pytest.fixture(params=["numba", "torch"])
 def loops(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Run with the numba loops, and with the fallback without numba."""
+    """Run a test twice: with the loops that numba compiles, and with the torch code that is used without numba."""
     name: str = request.param
     if name == "torch":
         monkeypatch.setattr(kernels, "numba", None)

@@ -1,4 +1,4 @@
-"""The configuration of an engine, and the limits that it can be tightened to."""
+"""Tests of the configuration of an engine, and of the limits that can be reduced after it is built."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The engine core: requests, steps, records."""
+"""Tests of the engine core: requests are added and aborted, steps are run, and each step is recorded."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""The environment variables of the plugin."""
+"""Tests of the plugin's environment variables, which also configure the reference engine."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Structured outputs: grammars over tokens, their place in a request, and what cannot be compiled."""
+"""Tests of structured outputs: tokens that a grammar allows, parameters of requests, and invalid structures."""
 
 import json
 from typing import Any

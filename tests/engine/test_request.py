@@ -1,4 +1,4 @@
-"""Invalid sampling parameters are refused with one sentence; valid ones are accepted unchanged."""
+"""Tests that invalid sampling parameters are refused with a message of one sentence, and that valid ones are kept."""
 
 from typing import Any
 

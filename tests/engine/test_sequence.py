@@ -1,4 +1,4 @@
-"""The end of a request, and its text."""
+"""Tests of the state of a request: the conditions that end it, and its text."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +18,7 @@ Outcome = tuple[int, FinishReason | None, str | int | None, str]
 
 
 def letters(token_ids: Sequence[int]) -> str:
-    """Decode token 1 as "a", 2 as "b", and so on."""
+    """Decode token ids to letters: 1 to "a", 2 to "b", and so on."""
     return "".join(chr(ord("`") + token_id) for token_id in token_ids)
 
 
@@ -40,7 +40,10 @@ def feed(state: SequenceState, token_ids: Sequence[int]) -> SequenceState:
 
 
 def outcome(text: str, **params: Any) -> Outcome:
-    """Return how a request ends that would generate ``text``."""
+    """Return the outcome of a request that would generate ``text`` if no condition ended it.
+
+    The elements are the number of tokens, the finish reason, the stop reason and the text.
+    """
     state = feed(sequence(**params), tokens_of(text))
     return len(state.tokens), state.finish_reason, state.stop_reason, state.text(letters)
 

@@ -1,4 +1,4 @@
-"""Formatting of step records as lines of a table."""
+"""Tests of the formatting of step records as lines of a table."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The properties of each backend, and the model on backends that compile."""
+"""Tests of the properties of each backend, and of the built-in model on the backends that compile it."""
 
 import json
 import logging
@@ -48,14 +48,17 @@ def generate(llm: LLM, *shapes: tuple[int, int]) -> list[tuple[int, ...]]:
 
 
 def compiled_for(llm: LLM) -> tuple[str, int, int]:
-    """Return backend, graphs and recompiles, including shared graphs of other engines."""
+    """Return the backend, the number of graphs and the number of recompiles of an engine.
+
+    Graphs that the engine shares with other engines are counted.
+    """
     compilation = llm.engine.compilation
     assert compilation is not None
     return compilation[:3]
 
 
 def in_a_process(code: str, **environ: str) -> str:
-    """Return the output of a new Python process."""
+    """Run code in a new Python process, and return what the process prints."""
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=ROOT,
@@ -165,7 +168,10 @@ def test_a_context_of_one_block_has_no_decode_to_compile() -> None:
     [(64, 64, 1), (64, 128, 1), (128, 64, 2), (256, 64, 2), (256, 192, 2), (192, 512, 2)],
 )
 def test_a_chunk_and_a_decode_are_compiled_for_every_length(context: int, chunk_size: int, graphs: int) -> None:
-    """Lengths just below and above a block and a chunk, up to the context, with and without hits."""
+    """Run prompts just below and above the size of a block and of a chunk, and up to the length of the context.
+
+    Every prompt runs twice, so that the second run has hits in the prefix cache. No graph may be compiled again.
+    """
     llm = LLM(
         "tiny-granite",
         backend="sendnn",

@@ -1,4 +1,4 @@
-"""A server with default settings and its official client, one for each file that has no server of its own."""
+"""A server with default settings and its official client. They are shared by all tests of a file."""
 
 from collections.abc import Iterator
 
@@ -22,7 +22,7 @@ def client(server: Server) -> Iterator[OpenAI]:
 
 @pytest.fixture
 def server_is_left_empty(server: Server) -> Iterator[None]:
-    """Check after a test that the server runs, without a request."""
+    """Check after each test that the server still runs, and that it has no unfinished requests."""
     yield
     eventually(server.is_empty)
     assert server.process.poll() is None

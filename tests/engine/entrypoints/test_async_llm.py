@@ -1,4 +1,4 @@
-"""The async API: its streams equal the results of the offline API, and disconnects do not affect other requests."""
+"""Tests of AsyncLLM: streams equal the results of the offline API, and a disconnect does not affect other requests."""
 
 import asyncio
 import threading
@@ -50,14 +50,14 @@ def added_up(deltas: list[RequestOutput]) -> dict[int, Any]:
 
 @pytest.fixture
 def async_llm(llm: LLM) -> Iterator[AsyncLLM]:
-    """Return an AsyncLLM on the engine that other tests use, and shut it down afterwards."""
+    """Return an AsyncLLM that uses the engine of other tests, and shut it down after the test."""
     front = AsyncLLM(llm.engine)
     yield front
     front.shutdown()
 
 
 class Fragile(ScriptedTokens):
-    """An executor that waits for permission per step and fails once ``error`` is set."""
+    """An executor that runs a step only after ``leave.release()``, and raises ``error`` if it is not None."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class Fragile(ScriptedTokens):
 
 @pytest.fixture
 def fragile(llm: LLM) -> Iterator[tuple[AsyncLLM, Fragile]]:
-    """Return an AsyncLLM and its executor."""
+    """Return an AsyncLLM with an executor of class Fragile, and this executor."""
     executor = Fragile()
     core = EngineCore(
         EngineConfig(max_model_len=512, max_num_seqs=4), executor, decode_text=llm.engine.tokenizer.decode

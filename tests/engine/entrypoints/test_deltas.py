@@ -1,4 +1,4 @@
-"""Concatenated deltas equal the answer for any tokens, characters and stop strings."""
+"""Tests that the deltas of a stream add up to the whole answer, for any tokens, characters and stop strings."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -24,7 +24,7 @@ def sequence(tokenizer: Tokenizer, max_tokens: int, **params: Any) -> SequenceSt
 def feed(
     tokenizer: Tokenizer, token_ids: Sequence[int], **params: Any
 ) -> tuple[CompletionOutput, list[CompletionOutput]]:
-    """Return the whole answer and its deltas."""
+    """Return the whole answer of a request that generates ``token_ids``, and the deltas of its stream."""
     state = sequence(tokenizer, len(token_ids), **params)
     maker = DeltaMaker(0, tokenizer, skip_special_tokens=state.params.skip_special_tokens)
     deltas = []

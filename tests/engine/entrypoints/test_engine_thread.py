@@ -1,4 +1,4 @@
-"""The engine in its thread, without a model: no caller waits forever, also after errors."""
+"""Tests of the engine in its thread, without a model: no caller waits forever, even after an error of the engine."""
 
 import threading
 from collections.abc import Iterator, Mapping
@@ -20,7 +20,7 @@ SOON = 10
 
 
 class Listener:
-    """A subscriber that records its calls and can be waited for."""
+    """A subscriber of a request that records the calls of its methods. Tests can wait until a call has come."""
 
     def __init__(self) -> None:
         self.tokens = 0
@@ -41,7 +41,7 @@ class Listener:
 
 
 class Brake:
-    """An executor that waits for permission before each step, and can be made to fail."""
+    """An executor that waits for permission before each step, and that tests can make fail."""
 
     def __init__(self) -> None:
         self.leave = threading.Semaphore(0)

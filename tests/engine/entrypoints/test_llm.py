@@ -1,4 +1,4 @@
-"""The offline API with the built-in model: the same tokens as Hugging Face in any batch."""
+"""Tests of LLM (the offline API) with the built-in model: each request gets the tokens of Hugging Face in any batch."""
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -32,7 +32,7 @@ def prompts(shapes: Sequence[tuple[int, int]], seed: int = 0) -> list[Prompt]:
 
 
 def greedy(max_tokens: int | None, **params: Any) -> SamplingParams:
-    """Return greedy parameters that run to ``max_tokens``, with logprobs."""
+    """Return greedy sampling parameters that ignore EOS, so that the request ends at ``max_tokens``, with logprobs."""
     return SamplingParams(**{"temperature": 0, "max_tokens": max_tokens, "ignore_eos": True, "logprobs": 2, **params})
 
 
@@ -57,7 +57,10 @@ def is_empty(llm: LLM) -> bool:
 
 @pytest.fixture(scope="session")
 def hugging_face() -> HuggingFace:
-    """Return a function that computes greedy tokens and all logprobs without cache, padding or batch."""
+    """Return a function that computes greedy tokens with Hugging Face, and the logprobs of all tokens at each position.
+
+    It runs one request at a time, without a KV cache and without padding.
+    """
     model = AutoModelForCausalLM.from_pretrained(resolve("tiny-granite").path, dtype=torch.float32).eval()
 
     @torch.inference_mode()

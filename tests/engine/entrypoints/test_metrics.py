@@ -1,4 +1,4 @@
-"""Metrics of prefix hits, preemptions and pauses, from step records."""
+"""Tests of the metrics of prefix cache hits, preemptions and pauses, which are computed from step records."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -49,7 +49,7 @@ def test_prefix_hits_of_mixed_steps(caching: bool | None, counted: tuple[int, in
 
 
 def test_prompts_that_are_not_looked_up_are_not_counted() -> None:
-    """A request with prompt_logprobs does not read the cache, as in vLLM (``record_prefix_cache_stats``)."""
+    """As in vLLM, requests with ``prompt_logprobs`` do not read the prefix cache and are not in its metrics."""
     metrics = metrics_of(scheduler="token_budget", enable_prefix_caching=True)
     metrics.queued(Request("a", tuple(range(4, 204)), SamplingParams(max_tokens=5, prompt_logprobs=0)))
     queue(metrics, "b", 100)

@@ -1,4 +1,4 @@
-"""The server with the built-in model, through the official client, httpx, and raw sockets."""
+"""Tests of the server with the built-in model, through the official client, httpx and raw sockets."""
 
 import json
 import socket

@@ -1,4 +1,4 @@
-"""``POST /admin/limits``: access, changes, and refusals."""
+"""Tests of ``POST /admin/limits``: who may send it, which limits change, and which requests are refused."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

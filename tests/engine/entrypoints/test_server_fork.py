@@ -1,4 +1,4 @@
-"""A server in a fork of a process that has imported all modules behaves like one in a new process."""
+"""Tests that a server in a fork of a process that has imported all modules behaves like one in a new process."""
 
 import subprocess
 

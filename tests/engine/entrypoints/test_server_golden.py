@@ -1,4 +1,4 @@
-"""Golden tokens over HTTP as the plugins take them, through the official client."""
+"""Tests of requests over HTTP whose tokens are given (golden tokens), in the form that the plugins accept."""
 
 import json
 from typing import Any

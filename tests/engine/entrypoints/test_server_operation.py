@@ -1,4 +1,4 @@
-"""Operation of the server: keys, limits, a full queue, shutdown, a dying engine, and command-line errors."""
+"""Tests of the server's API keys, size limits, full queue, shutdown, command-line errors, and engine failures."""
 
 import json
 import signal
@@ -49,7 +49,7 @@ KEY = "open sesame"
 
 @contextmanager
 def stream(server: Server, **more: object) -> Iterator[tuple[httpx.Response, Iterator[str]]]:
-    """Start a stream; yield the response and its remaining lines."""
+    """Start a streamed completion and read its first line. Yield the response and an iterator of the other lines."""
     with httpx.stream("POST", f"{server.url}/v1/completions", json={**LONG, **more}, timeout=SECONDS) as answer:
         lines = answer.iter_lines()
         assert next(lines).startswith("data: ")
@@ -63,14 +63,14 @@ def complete(server: Server, **more: object) -> httpx2.Response:
 
 @pytest.fixture(scope="module")
 def strict() -> Iterator[Server]:
-    """Start a slow server with tight limits: three streams fill it."""
+    """Start a slow server with small limits. Two running and one waiting request fill it."""
     arguments = ("--max-num-seqs", "2", "--max-queue", "1", "--max-body-bytes", "2000")
     with started(*arguments, "--api-key", "open sesame", module=ODD, ODD_PACE=PACE) as ready:
         yield ready
 
 
 def with_key(server: Server, content: bytes, **headers: str) -> httpx.Response:
-    """Send bytes that need not be JSON."""
+    """Send a completion request with the API key and with ``content`` as its body, which may be invalid JSON."""
     sent = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json", **headers}
     return httpx.post(f"{server.url}/v1/completions", content=content, headers=sent, timeout=SECONDS)
 
@@ -192,7 +192,7 @@ def test_everybody_sees_the_engine_die(tmp_path: Path) -> None:
 
 
 def whole_answer(connection: socket.socket) -> str:
-    """Read a whole response with a body from a socket."""
+    """Read from a socket until a whole HTTP response with a JSON body has arrived, and return it."""
     data = b""
     while b"}}" not in data:
         received = connection.recv(4096)

@@ -1,4 +1,7 @@
-"""Requests that the server refuses, each with a status, a message and a field, and odd ones that it takes."""
+"""Tests of requests that the server refuses, and of unusual requests that it accepts.
+
+Each refusal has a status, a message and the name of the wrong field.
+"""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Structured outputs over HTTP, through the official client."""
+"""Tests of structured outputs over HTTP, through the official client."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""The token-budget scheduler with each entry point, in a cache so small that requests are preempted."""
+"""Tests of the token-budget scheduler with each entry point. The KV cache is so small that requests are preempted."""
 
 import asyncio
 from collections.abc import Iterator
@@ -27,14 +27,14 @@ def params(max_tokens: int, **more: object) -> SamplingParams:
 
 @pytest.fixture(scope="module")
 def small() -> LLM:
-    """Return an engine with a cache of five blocks."""
+    """Return an engine whose KV cache has only five blocks, so that requests are preempted."""
     torch.set_num_threads(1)
     return LLM("tiny-granite", max_num_batched_tokens=64, **OPTIONS)
 
 
 @pytest.fixture
 def expected(llm: LLM) -> list[tuple[int, ...]]:
-    """Return the tokens of an engine with another scheduler and enough blocks."""
+    """Return the tokens that ``llm`` generates: an engine with another scheduler, which has enough blocks."""
     outputs = llm.generate(
         [{"prompt_token_ids": prompt} for prompt in PROMPTS], [params(n) for _, n in SHAPES], progress=False
     )

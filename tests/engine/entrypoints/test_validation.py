@@ -1,4 +1,4 @@
-"""Requests that entry points refuse before they are queued."""
+"""Tests of invalid requests, which entry points must refuse before they are queued."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,7 @@
-"""Engines of one process share weights and graphs, with separate limits and constant sizes."""
+"""Tests of several engines in one process, which share the weights and the compiled graphs of a model.
+
+Each engine keeps limits and block counts of its own.
+"""
 
 import shutil
 from collections.abc import Callable
@@ -34,7 +37,7 @@ def _one_thread() -> None:
 
 @pytest.fixture(scope="module")
 def large() -> LLM:
-    """Return the first engine of this module."""
+    """Return the engine that is built first in this file, and whose graphs the other engines share."""
     return on_the_card(max_model_len=512, max_num_seqs=4)
 
 
@@ -52,7 +55,7 @@ def traces() -> int:
 
 
 def decode(rows: int, blocks: int) -> Decode:
-    """Return a decode of ``rows`` sequences of ``blocks`` whole blocks."""
+    """Return the plan of a decode of ``rows`` sequences, each of which fills ``blocks`` whole blocks."""
     tables = tuple(tuple(range(1 + row * blocks, 1 + (row + 1) * blocks)) for row in range(rows))
     return Decode(tuple("abcd"[:rows]), blocks * 64 - 1, (0,) * rows, tables)
 
@@ -80,7 +83,7 @@ def test_a_cache_of_another_size_needs_no_other_graphs(large: LLM) -> None:
 
 @pytest.mark.requirement("CB-DEVICE-01")
 def test_each_engine_is_held_to_its_own_limits_in_shared_graphs(large: LLM) -> None:
-    """The tighter engine is built after the wider one, and before another wide one."""
+    """An engine with smaller limits refuses larger steps, although engines built before and after it run them."""
     small = on_the_card(max_model_len=128, max_num_seqs=2)
     narrow = on_the_card(max_model_len=512, max_num_seqs=4, max_batch_tkv_limit=512)
     wide = on_the_card(max_model_len=512, max_num_seqs=4)
@@ -122,7 +125,10 @@ def test_a_recompile_is_an_error_of_the_engine_whose_step_it_is(large: LLM) -> N
 
 
 def test_an_engine_does_not_meet_a_graph_that_only_another_engine_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A graph of the same model for masks of another dtype, which the guards of the first engine reject."""
+    """Another engine compiles a graph of the same model for float32 masks.
+
+    The first engine, which was compiled for float16 masks, must refuse such a step instead of running that graph.
+    """
     ours = on_the_card(max_model_len=128, max_num_seqs=2)
     monkeypatch.setattr(device, "check_dtypes", lambda inputs: None)
     runner, compiled = runner_of(ours), compiled_of(ours)
@@ -144,7 +150,7 @@ def test_an_engine_does_not_meet_a_graph_that_only_another_engine_made(monkeypat
 
 
 def test_another_chunk_size_needs_no_other_graphs_and_keeps_to_its_own() -> None:
-    """A chunk of 128, which one engine refuses, runs on the other."""
+    """Engines with chunks of 64 and of 128 tokens share graphs, but each refuses chunks of the other engine's size."""
     short = in_chunks(64)
     before = traces()
     long = in_chunks(128)

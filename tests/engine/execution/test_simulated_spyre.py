@@ -1,4 +1,4 @@
-"""The simulated card: its kernels and its rules."""
+"""Tests of the simulated Spyre card: its kernels, and the steps that it refuses."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Allocations and reservations of blocks."""
+"""Tests of the block pool of the continuous scheduler: reservation and allocation of blocks."""
 
 from collections.abc import Callable
 
@@ -133,7 +133,7 @@ def test_the_integrity_check_sees(tamper: Callable[[BlockPool], None]) -> None:
 
 
 class AnyUseOfThePool(RuleBasedStateMachine):
-    """Compares the pool with a simple model of it: two dictionaries of numbers."""
+    """Random calls after which the pool must equal two dictionaries: reserved and held blocks by holder."""
 
     @initialize(available=st.integers(1, 12))
     def start(self, available: int) -> None:

@@ -1,4 +1,4 @@
-"""Blocks shared by content: lookup, holders, freeing, allocation."""
+"""Tests of the block pool of the prefix cache: how blocks are found by content, shared, freed and allocated."""
 
 import pytest
 from hypothesis import settings
@@ -14,7 +14,7 @@ A, AB, AC, B = (content_key(*key) for key in ((NOTHING, [1]), (b"a", [2]), (b"a"
 
 
 def held_and_named(pool: PrefixPool, holder: str, *keys: bytes) -> tuple[int, ...]:
-    """Add a holder with one block per key, none of them shared."""
+    """Allocate one new block for each key to ``holder``, register each block under its key, and return the blocks."""
     pool.open(holder, (), len(keys))
     pool.take(holder, len(keys))
     for block, key in zip(pool.held(holder), keys, strict=True):
@@ -108,7 +108,7 @@ def test_a_block_keeps_the_key_it_has() -> None:
 
 
 class AnyUse(RuleBasedStateMachine):
-    """Holders are added, share, grow, register and are freed in any order."""
+    """Random calls: holders are added, share blocks, get more blocks, register blocks and are freed, in any order."""
 
     def __init__(self) -> None:
         super().__init__()

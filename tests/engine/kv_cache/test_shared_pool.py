@@ -1,4 +1,4 @@
-"""Blocks that are taken as they are needed: the order in which they are handed out and freed."""
+"""Tests of the block pool without reservations: the order in which blocks are allocated and freed."""
 
 import pytest
 

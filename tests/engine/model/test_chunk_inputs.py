@@ -1,4 +1,4 @@
-"""The tensors of chunked plans: positions of tokens, and slots that must not be written."""
+"""Tests of the input tensors of prefill chunks: the positions of tokens, and the slots that must not be written."""
 
 import torch
 
@@ -9,12 +9,12 @@ from tests.helpers.narrow import present
 
 
 def padding_of(made: ModelInputs) -> tuple[list[int], list[int]]:
-    """Return tkv and left padding by row."""
+    """Return two lists with an element for each row: tkv, and left padding."""
     return present(made.current_tkv_mask).tolist(), present(made.left_padded_prompt_mask).tolist()
 
 
 def blocks_of(slots: torch.Tensor) -> list[int]:
-    """Return the block of every 64 slots, which must be one whole block in order."""
+    """Return the blocks that a slot mapping writes. Fails unless it writes whole blocks of 64 slots in order."""
     rows = slots.view(-1, 64)
     assert torch.equal(rows - rows[:, :1], torch.arange(64).expand_as(rows))
     return (rows[:, 0] // 64).tolist()
@@ -39,7 +39,10 @@ def test_a_last_chunk_ends_with_padding_and_is_sampled_at_its_last_token() -> No
 
 
 def test_blocks_that_were_found_are_read_and_never_written() -> None:
-    """Two of the three blocks of the second chunk were found; the step has more blocks than the chunk."""
+    """Compute the second chunk of a prompt, two of whose three blocks were found in the prefix cache.
+
+    The step reads the found blocks. At their positions, it writes to the padding block (0) instead.
+    """
     made = chunk_inputs(PrefillChunk("a", 1, 192, 64, 128, tuple(range(192)), (3, 4, 5, 6, 7, 8), 4, False))
     assert present(made.block_table).tolist() == [[0, 3, 4, 5, 6, 7]]
     assert blocks_of(made.slot_mapping) == [0, 0, 7]

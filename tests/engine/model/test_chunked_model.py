@@ -1,4 +1,7 @@
-"""The chunked scheduler with the built-in model: the tokens of Hugging Face, and a cache that is not overwritten."""
+"""Tests of the chunked scheduler with the built-in model.
+
+The tokens are those of Hugging Face, and no block in the prefix cache is overwritten.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -36,7 +39,7 @@ def shipped() -> ModelRunner:
 
 
 class Workload:
-    """Prompts with common prefixes, as in the recordings, in the model's tokens, with the expected outputs."""
+    """Requests whose prompts have common prefixes, as in the recordings, and the outputs that Hugging Face computes."""
 
     def __init__(self, requests: Sequence[dict[str, Any]]) -> None:
         self.requests = requests
@@ -50,14 +53,14 @@ class Workload:
         self.outputs = [tuple(token.token_id for token in reference.tokens) for reference in found]
 
     def text(self, number: int) -> tuple[int, ...]:
-        """Return prompt and output of a request whose prompt is known."""
+        """Return prompt and output tokens of request ``number``, whose prompt must be in ``texts`` already."""
         prompt = self.texts[number]
         (reference,) = continuations(resolve("tiny-granite"), [Wanted(prompt, self.requests[number]["max_tokens"])])
         return prompt + tuple(token.token_id for token in reference.tokens)
 
 
 class Watched:
-    """Runs a core with a model step by step and checks that blocks that can be found keep their content."""
+    """Run an engine core with a model step by step, and check that no step changes a block in the prefix cache."""
 
     def __init__(self, config: EngineConfig, limits: Limits, runner: ModelRunner, workload: Workload) -> None:
         self.core = EngineCore(config, runner)
@@ -147,7 +150,10 @@ def test_so_does_the_operation_that_ibm_fms_ships(recording: dict[str, Any], shi
 
 @st.composite
 def sharing_requests(draw: st.DrawFn) -> list[dict[str, Any]]:
-    """Generate up to four requests, most of which continue the text of an earlier one, some from within its output."""
+    """Generate two to four requests, most of which begin with tokens of an earlier request.
+
+    The common tokens can end within the prompt or within the output of the earlier request.
+    """
     requests: list[dict[str, Any]] = []
     step = 0
     for number in range(draw(st.integers(2, 4))):
@@ -181,7 +187,10 @@ def test_any_workload_gives_the_tokens_of_hugging_face(
 
 
 def test_an_aborted_prefill_leaves_no_prefix_that_was_not_computed(runner: ModelRunner) -> None:
-    """A hit ends in the middle of a chunk, so the step counts a block that the next step writes."""
+    """Abort a request after a step that counts a block as computed although only the next step would write it.
+
+    This happens if the hit in the prefix cache ends in the middle of a chunk. Other requests must not find that block.
+    """
     shared = {"prompt": 384, "max_tokens": 2, "join_step": 0}
     requests = [shared, shared | {"shares": [0, 192]}, shared | {"shares": [1, 384], "join_step": 9}]
     chunking = {"chunk_size": 128, "interleave": False}

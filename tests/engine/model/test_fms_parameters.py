@@ -1,4 +1,4 @@
-"""Parameters read from a config.json are those that ibm-fms infers with transformers."""
+"""Tests that the parameters read from a config.json are those that ibm-fms infers from it with transformers."""
 
 import json
 import subprocess

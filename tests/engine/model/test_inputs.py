@@ -1,4 +1,4 @@
-"""The tensors of a plan: the cached positions that each row reads, writes and attends to."""
+"""Tests of the input tensors of a step: the positions of the KV cache that each row reads, writes and attends to."""
 
 from collections.abc import Mapping, Sequence
 
@@ -20,18 +20,24 @@ PROMPT = (11, 12, 13, 14, 15, 16, 17, 18, 19, 20)
 
 @pytest.fixture
 def joined() -> ModelInputs:
-    """Return the inputs of ten tokens that joined a batch: 60 left pads, 58 right pads, two blocks out of order."""
+    """Return the inputs of the prefill of a prompt of ten tokens that joins a batch.
+
+    The prompt has 60 tokens of left padding and 58 of right padding, and its two blocks are not in ascending order.
+    """
     return prefill_inputs(Prefill("a", 10, 70, 60, (5, 2)), PROMPT)
 
 
 @pytest.fixture
 def pair() -> ModelInputs:
-    """Return two rows that decode at tkv 130: one with three blocks, one without its block of padding."""
+    """Return the inputs of a decode of two rows at tkv 130.
+
+    One row has three blocks. The other has two, because its first block would have only padding.
+    """
     return decode_inputs(Decode(("b", "a"), 130, (70, 2), ((9, 4), (3, 1, 7))), (21, 22))
 
 
 def seen(mask: torch.Tensor) -> torch.Tensor:
-    """Return bool ``[n, n]``: whether a position (row) attends to another (column)."""
+    """Return a bool tensor ``[n, n]``: whether the position of the row attends to the position of the column."""
     assert set(mask.flatten().tolist()) <= {0.0, -torch.inf}
     return mask[0, 0] == 0
 
@@ -137,9 +143,9 @@ def test_a_rectangle_of_blocks_keeps_tables_that_are_wide_enough() -> None:
 
 
 class RememberingCache:
-    """An executor whose cache has the request and position of each token instead of keys and values.
+    """An executor without a model. Its cache has the request and position of each token instead of keys and values.
 
-    In each decode it reads every row's cache in the same way as attention.
+    In each decode it checks that every row would attend to exactly the tokens of its own request, in order.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Logits processors: exact values, in vLLM's order, each row by its own request."""
+"""Tests of the logits processors: exact values, vLLM's order of processors, and rows with different parameters."""
 
 from collections.abc import Sequence
 from typing import Any

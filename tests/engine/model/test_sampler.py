@@ -1,4 +1,4 @@
-"""Sampling: filters, random generators, masked tokens, logprobs."""
+"""Tests of the sampler: filters, random generators, masked tokens and logprobs."""
 
 import math
 from collections import Counter
@@ -23,7 +23,7 @@ def sequence(request_id: str = "a", eos: frozenset[int] = frozenset(), **params:
 
 
 def draw(logits: torch.Tensor, *sequences: SequenceState, seed: int = 0) -> list[int]:
-    """Sample one token each, and append it as the engine does."""
+    """Sample one token for each sequence, append it to the sequence as the engine does, and return the tokens."""
     outputs = sample(logits, sequences, seed)
     for each, token in zip(sequences, outputs, strict=True):
         each.append(token)
@@ -150,7 +150,10 @@ def test_the_hash_of_a_text_is_a_seed_and_the_same_in_every_process() -> None:
 
 
 def is_drawn_from(counts: Counter[int], probabilities: list[float]) -> bool:
-    """Return the result of a chi-square test with a false-positive rate of 1e-6 (4 tokens, 3 degrees of freedom)."""
+    """Return whether a chi-square test accepts that tokens with these counts were drawn with these probabilities.
+
+    The test has a false-positive rate of 1e-6, for 4 tokens (3 degrees of freedom).
+    """
     total = counts.total()
     return sum((counts[i] - total * p) ** 2 / (total * p) for i, p in enumerate(probabilities)) < 30.7
 

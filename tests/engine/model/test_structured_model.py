@@ -1,4 +1,4 @@
-"""Structured outputs of a batch equal a greedy loop of Hugging Face with the same masks, token by token."""
+"""Tests that structured outputs in a batch equal those of a greedy loop of Hugging Face with the same masks."""
 
 import json
 from collections.abc import Iterator
@@ -32,7 +32,10 @@ MAX_TOKENS = 24
 
 
 class Mask(LogitsProcessor):  # type: ignore[misc]
-    """Allow the tokens that a matcher allows after the prompt of ``length`` tokens."""
+    """A logits processor for ``generate`` of transformers that masks the tokens that a structure does not allow.
+
+    ``length`` is the number of tokens of the prompt, which the structure does not apply to.
+    """
 
     def __init__(self, vocabulary: Any, structure: tuple[str, str], length: int) -> None:
         self._matcher = LLMatcher(vocabulary, grammar_from(*structure), log_level=0)
@@ -47,7 +50,7 @@ class Mask(LogitsProcessor):  # type: ignore[misc]
 
 @pytest.fixture(scope="module")
 def greedy() -> list[list[int]]:
-    """Return the tokens of each request by ``generate`` of transformers, one request at a time."""
+    """Return the tokens of each request as ``generate`` of transformers computes them, one request at a time."""
     path = resolve("tiny-granite").path
     model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
     vocabulary = from_tokenizer(AutoTokenizer.from_pretrained(path), eos_token=model.generation_config.eos_token_id)

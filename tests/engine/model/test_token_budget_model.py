@@ -1,4 +1,7 @@
-"""The token-budget scheduler with the built-in model: recorded steps and tokens, and tokens of single requests."""
+"""Tests of the token-budget scheduler with the built-in model.
+
+Steps and tokens equal the recorded ones, and requests in a batch get the same tokens as alone.
+"""
 
 import random
 from collections.abc import Iterable
@@ -39,7 +42,7 @@ def named(*names: str) -> list[Any]:
 
 
 def replayed(workload: dict[str, Any], config: EngineConfig) -> ModelRunner:
-    """Replay a workload, check every step and token, and return the runner."""
+    """Replay a recorded workload with the built-in model, check every step and token, and return the model runner."""
     runner = ModelRunner(config, resolve("tiny-granite"))
     replay = Replay(workload, config, runner)
     replay.run(len(workload["steps"]["0.27"]) - 1)
@@ -64,7 +67,7 @@ def test_so_with_the_operation_that_ibm_fms_ships(workload: dict[str, Any]) -> N
 
 
 class Watched(Replay):
-    """Whatever can be found by its content before a step must be the same after it, while it can be found."""
+    """A replay that checks after each step that the blocks in the prefix cache have the same content as before it."""
 
     def _step(self) -> StepRecord:
         runner = self.core._executor
@@ -132,7 +135,10 @@ def test_so_on_two_processes(workload: dict[str, Any], backend: str) -> None:
 
 
 class Wanted:
-    """A request with a random prompt; every third one samples, with its own seed."""
+    """A request with a random prompt that begins with the tokens ``begin``.
+
+    Every third ``number`` samples with its own seed; the others are greedy.
+    """
 
     def __init__(self, prompt: int, max_tokens: int, number: int = 0, begin: tuple[int, ...] = ()) -> None:
         self.token_ids = (begin + random_tokens(prompt, number))[:prompt]
@@ -143,7 +149,7 @@ class Wanted:
 
 
 def outputs_of(config: EngineConfig, runner: ModelRunner, wanted: Iterable[Wanted], **limits: int) -> list[Any]:
-    """Return the tokens of requests that are all queued at the start."""
+    """Queue all requests before the first step, run them with these limits, and return the tokens of each request."""
     core = EngineCore(config, runner)
     core.reset(Limits(**limits))
     requests = [Request(str(i), each.token_ids, each.params) for i, each in enumerate(wanted)]
@@ -155,9 +161,9 @@ def outputs_of(config: EngineConfig, runner: ModelRunner, wanted: Iterable[Wante
 
 
 def test_preempted_requests_get_the_tokens_they_get_alone() -> None:
-    """Groups of 50, greedy and sampled, some with a common prefix, in caches far too small for their batch.
+    """Run groups of 50 requests with too few blocks for their batches, so that requests are preempted.
 
-    300 requests in the nightly run.
+    Some requests sample, and some have a common prefix. The nightly run has 300 requests.
     """
     groups = examples(1, 6)
     draw = random.Random("preempted")

@@ -1,4 +1,4 @@
-"""The fast operation of the eager backend compared with that of ibm-fms, and prefills without padding."""
+"""Tests of the fast attention of the eager backend: it equals that of ibm-fms, and prefills need no padding."""
 
 import random
 
@@ -23,7 +23,10 @@ def table(rng: random.Random, pool: list[int], blocks: int, scattered: bool) -> 
 
 
 def plan_of(blocks: int, scattered: bool) -> Decode:
-    """Return a plan of three rows with ``blocks`` blocks: without padding, with some, and with more than a block."""
+    """Return the plan of a decode of three rows at a tkv within block number ``blocks``.
+
+    The rows have no padding, less than a block of padding, and (with two blocks or more) more than a block of padding.
+    """
     rng, pool = random.Random(blocks), list(range(1, 40))
     tkv = blocks * 64 - 5
     left = (0, 13, 64 + 20 if blocks > 1 else 20)
@@ -66,7 +69,10 @@ def test_keys_and_values_are_stored_as_by_the_shipped_operation(blocks: int, loo
 
 @pytest.mark.parametrize("loops", ["numba"], indirect=True)
 def test_what_no_row_sees_is_not_read(loops: str) -> None:
-    """Other blocks, and positions beyond a row's tkv or left of it, may have any content."""
+    """Fill the blocks and positions that no row attends to with NaN: the output must not change.
+
+    These are blocks of no row, positions after a row's tkv, and its left padding.
+    """
     inputs = decode_inputs(plan_of(2, scattered=True), (1, 2, 3))
     cache = [torch.randn(40, 64, 2, WIDTH) for _ in range(2)]
     query = torch.randn(3, 1, 4, WIDTH)

@@ -1,4 +1,4 @@
-"""The compiled loops in a whole model, and environments where they cannot be compiled or cached."""
+"""Tests of the numba loops in a whole model, and of machines where they cannot be compiled or cached."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Linear layers for few rows: the same products and parameters."""
+"""Tests of the linear layers for few rows: they compute the same products, with the same parameters, as torch's."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The five conditions of admission, each just within and just beyond its limit."""
+"""Tests of the five conditions of admission, each with a request at its limit and one just beyond it."""
 
 import pytest
 from hypothesis import given
@@ -16,7 +16,7 @@ from tests.helpers.engine import add, core_with, request, step
 
 
 def fresh(prompt_length: int, max_tokens: int) -> Running:
-    """Return a running sequence that was prefilled and has not decoded yet."""
+    """Return a running sequence whose prompt is computed and which has not decoded yet."""
     return Running(prompt_length, max_tokens, computed=prompt_length)
 
 

@@ -1,4 +1,4 @@
-"""The chunked scheduler: options, invalid requests, and the arithmetic of chunks."""
+"""Tests of the chunked scheduler: its options, invalid requests, and how prompts are divided into chunks."""
 
 import threading
 from typing import Any
@@ -48,7 +48,10 @@ def test_options_have_defaults() -> None:
 
 @given(st.integers(1, 3000), st.sampled_from([64, 128, 192, 512]), st.integers(0, 50))
 def test_steps_and_chunks_go_together(length: int, size: int, hit_blocks: int) -> None:
-    """For every hit, the scheduler's steps are the chunks that run, and each step is within its chunk."""
+    """Compute a prompt step by step after a hit of any size in the prefix cache.
+
+    The steps must be those chunks that have tokens to compute, one step for each.
+    """
     chunks = Chunks(length, size)
     hit = min(hit_blocks, (length - 1) // 64) * 64
     assert chunks.left_padding % 64 == 0
@@ -109,7 +112,7 @@ def test_a_request_whose_tkv_alone_exceeds_the_batch_tkv_is_named() -> None:
 
 
 class Listener:
-    """A subscriber that waits for the end of a request."""
+    """A subscriber of a request with which a test can wait for the end of the request."""
 
     def __init__(self) -> None:
         self.ended = threading.Event()

@@ -1,4 +1,4 @@
-"""Workloads recorded from the plugin's chunked scheduler, replayed without a model: every step must be equal."""
+"""Replay workloads recorded from the plugin's chunked scheduler, without a model: every step must be equal."""
 
 from typing import Any
 

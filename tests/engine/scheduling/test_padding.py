@@ -1,4 +1,4 @@
-"""The padding arithmetic at block boundaries and in combination."""
+"""Tests of the functions that compute padding and tkv, at block boundaries and in combination."""
 
 import pytest
 from hypothesis import given

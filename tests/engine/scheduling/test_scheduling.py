@@ -1,4 +1,4 @@
-"""The choice of the next step, and its effect on tkv, queue, batch and blocks."""
+"""Tests of the continuous scheduler: which step is next, and how it changes tkv, queue, batch and blocks."""
 
 import pytest
 from hypothesis import given, settings
@@ -222,7 +222,7 @@ def test_after_an_aborted_batch_the_next_prompt_starts_a_new_one() -> None:
 
 
 class Watched:
-    """A core under a random workload, checked after every step."""
+    """Runs an engine core with a random workload, and checks its state after every step."""
 
     def __init__(self, workload: Workload, aborts: dict[int, int]) -> None:
         self.workload = workload

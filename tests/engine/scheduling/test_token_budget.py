@@ -1,4 +1,4 @@
-"""The token-budget scheduler without a model: behaviour that is not in the recordings, and invalid options."""
+"""Tests of the token-budget scheduler without a model: invalid options, and behaviour that the recordings lack."""
 
 from typing import Any
 
@@ -61,7 +61,10 @@ def test_the_head_of_the_queue_is_not_overtaken() -> None:
 
 
 def test_a_preempted_request_goes_on_with_the_tokens_it_has() -> None:
-    """Two requests of 64 tokens and three blocks: the first to need a block gets it; the other continues after it."""
+    """Two requests of 64 tokens need four blocks, but there are three, so that the second request is preempted.
+
+    It continues after the end of the first request, with the tokens that it had already generated.
+    """
     core = core_with(Limits(max_num_seqs=2, available_blocks=3), enable_prefix_caching=False)
     add(core, request("a", 64, 5), request("b", 64, 5))
     assert scheduled(core.step()) == {"a": 64, "b": 64}

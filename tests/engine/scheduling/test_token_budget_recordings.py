@@ -1,4 +1,4 @@
-"""Every step that was recorded from vLLM's own scheduler, replayed without a model: all columns must be equal."""
+"""Replay every step that was recorded from vLLM's own scheduler, without a model: all columns must be equal."""
 
 from typing import Any
 
@@ -33,7 +33,10 @@ def test_every_step_is_as_recorded(workload: dict[str, Any], rules: str) -> None
 
 @pytest.mark.parametrize("workload", [w for w in WORKLOADS if w["steps"]["0.27"] != w["steps"]["0.32"]])
 def test_the_rules_of_one_version_are_not_those_of_the_other(workload: dict[str, Any]) -> None:
-    """The recordings distinguish the two versions, and the default is 0.27."""
+    """Replay with the rules of vLLM 0.32 and compare with the recording of 0.27: the rows must differ.
+
+    The default of the option ``rules`` must be 0.27.
+    """
     config = config_of(workload, "0.32")
     assert EngineConfig(scheduler="token_budget").token_budget.rules == "0.27"
     replay = Replay(workload, config, scripted(workload))

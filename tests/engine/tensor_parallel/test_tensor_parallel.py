@@ -1,4 +1,4 @@
-"""Tensor parallelism: the same tokens as with one process, and no process left running."""
+"""Tests of tensor parallelism: the tokens equal those of one process, and no process is left running."""
 
 import asyncio
 import os
@@ -31,7 +31,7 @@ END_SECONDS = 5
 
 @pytest.fixture(scope="module")
 def pair() -> Iterator[LLM]:
-    """Return the built-in model on two processes."""
+    """Return an LLM with the built-in model on two processes."""
     llm = LLM("tiny-granite", tensor_parallel_size=2, max_model_len=512, max_num_seqs=4)
     yield llm
     llm.close()
@@ -50,7 +50,7 @@ def tokens(outputs: list[RequestOutput]) -> list[tuple[int, ...]]:
 
 
 def running(process_id: int) -> bool:
-    """Return whether the process is running; a zombie is not."""
+    """Return whether a process is running. A zombie process is not."""
     try:
         return Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
@@ -108,7 +108,7 @@ def test_an_engine_thread_drives_them_and_its_end_leaves_them_to_their_owner(llm
 
 
 def test_one_of_two_engines_loses_a_worker(llm: LLM, pair: LLM) -> None:
-    """The other engine continues; the one that lost a worker fails immediately and stays ended."""
+    """Kill a worker of one of two engines. This engine must fail immediately and permanently; the other continues."""
     front = AsyncLLM("tiny-granite", tensor_parallel_size=2, max_model_len=512, max_num_seqs=4)
     workers = present(front.engine.workers)
     ids = workers.process_ids

@@ -1,4 +1,4 @@
-"""Cards in a directory tree that imitates a machine with cards: discovery, leases, and release after kill -9."""
+"""Tests of Spyre cards in a directory tree that imitates a machine: discovery, leases, release after ``kill -9``."""
 
 import json
 import os
@@ -34,7 +34,10 @@ OPEN = "import sys, time\nfile = open(sys.argv[1])\nprint('open', flush=True)\nt
 
 
 def machine(folder: Path, cards: int) -> dict[str, str]:
-    """Create a machine with ``cards`` cards and another device, and return the environment of a run on it."""
+    """Write a tree that imitates a machine with ``cards`` Spyre cards and one other device.
+
+    Returns the environment variables with which a run uses this tree.
+    """
     devices = dict.fromkeys(BUS_IDS[:cards], ("0x1014", "0x06a7")) | {"0000:00:02.0": ("0x8086", "0x0046")}
     (folder / "root/dev/vfio").mkdir(parents=True)
     for number, (bus_id, (vendor, device)) in enumerate(devices.items()):

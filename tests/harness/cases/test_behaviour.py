@@ -1,4 +1,4 @@
-"""Actions and their checks, with a scripted client."""
+"""Tests of the actions of behaviour cases, and of the checks of their responses, with a scripted client."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
@@ -21,7 +21,10 @@ CALL = {"prompt": {"random_tokens": 4}, "max_tokens": 3}
 
 
 class ScriptedClient:
-    """A client that answers every request with the same text, one letter per chunk, or refuses if configured to."""
+    """A client that answers every request with ``text``, or raises ``refuses`` if given.
+
+    A stream has a letter per chunk.
+    """
 
     def __init__(
         self, text: str = "abc", refuses: ClientError | None = None, states: Sequence[ServingState] = ()

@@ -1,4 +1,4 @@
-"""Fields of responses by path, and headers."""
+"""Tests of the checks of HTTP responses: fields of the body, which a case names by their path, and headers."""
 
 import json
 from typing import Any

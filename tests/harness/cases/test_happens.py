@@ -1,4 +1,4 @@
-"""Check what a case says must happen in its run. Every event that has a name is what some case is about."""
+"""Tests of ``happens`` and ``never``: the events that must, or must not, occur in the run of a case."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -28,7 +28,10 @@ def a_case(*requests: Request, happens: Sequence[Any] = (), chunking: Chunking |
 
 
 def run_of(case: StepsCase, **limits: int) -> tuple[Any, ...]:
-    """Return the arguments of ``check_happens`` for a case on the simulated scheduler, continuous or chunked."""
+    """Run a case on the reference engine's scheduler (continuous or chunked) without a model.
+
+    Returns the arguments of ``check_happens`` for this run.
+    """
     options = None if case.chunking is None else ChunkingSetup(**case.chunking.model_dump())
     name = "continuous" if options is None else "chunked"
     session = SimulationDriver().open(EngineSetup("tiny-granite", "eager", 1, 512, 4, None, name, options))

@@ -1,4 +1,4 @@
-"""The capabilities that a behaviour case needs."""
+"""Tests of the capabilities that a driver must have for a behaviour case."""
 
 from typing import Any
 

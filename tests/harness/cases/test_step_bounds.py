@@ -1,4 +1,7 @@
-"""Bounds on the engine steps of a ``generate``: at both sides, and where they can't be checked."""
+"""Tests of bounds on the number of engine steps of the action ``generate``.
+
+A number of steps at a bound passes and one beyond it fails. If the driver does not report steps, bounds fail.
+"""
 
 from types import SimpleNamespace
 from typing import Any

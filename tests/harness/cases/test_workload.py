@@ -1,4 +1,4 @@
-"""Running a session step by step: joins, aborts, and recorded rows."""
+"""Tests of running a workload step by step: when requests join and are aborted, and which rows are recorded."""
 
 from collections.abc import Iterator
 from itertools import repeat
@@ -20,7 +20,7 @@ def decode(*ids: int, finished: tuple[int, ...] = (), tokens: tuple[int, ...] = 
 
 
 def ran(session: ScriptedSession, *times: dict[str, int], max_tokens: int = 3) -> Run:
-    """Run one request per entry of ``times``, with its ``join_step`` and ``abort_step``."""
+    """Run one request for each element of ``times``, which has the ``join_step`` and ``abort_step`` of the request."""
     requests = [a_request(3, max_tokens, **each) for each in times]
     return run_workload(session, [spec(i, max_tokens) for i in range(len(times))], requests)
 

@@ -1,4 +1,4 @@
-"""Output checks: policies by default, alternatives, aborts, and where the reference ends."""
+"""Tests of output checks: default policies, alternatives, aborted requests, and outputs that end with the reference."""
 
 import json
 from collections.abc import Callable, Sequence

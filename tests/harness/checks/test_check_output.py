@@ -1,4 +1,4 @@
-"""Tokens and logprobs of one sequence compared with an artificial reference, with every policy."""
+"""Tests that compare tokens and logprobs of one sequence with an artificial reference output, with every policy."""
 
 import math
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ from tests.helpers.outputs import (
 
 
 def marked(verdict: Verdict) -> list[int]:
-    """Return the positions that the table marks as wrong."""
+    """Return the positions that the table in a verdict marks as wrong with ``>``."""
     return [int(line.split()[1]) for line in verdict.details if line.startswith(">")]
 
 
@@ -160,13 +160,16 @@ def test_on_a_cpu_the_published_rule_asks_for_the_same_tokens_too() -> None:
 
 
 def parting(margin: float) -> Reference:
-    """Return a reference in which `c` is more likely than `d` by ``margin`` at position 2."""
+    """Return a reference output in which ``c`` is more likely than ``d`` by ``margin`` at position 2."""
     close_call = ReferenceToken(2, -0.5, ((2, -0.5), (3, -0.5 - margin), (25, -6.0)))
     return Reference((*RIGHT.tokens[:2], close_call, *RIGHT.tokens[3:]))
 
 
 def checked_after(margin: float, text: str, leads: Sequence[float]) -> Reference:
-    """Return the reference for the engine's ``text``, whose tokens are less likely by ``leads`` from position 2 on."""
+    """Return the reference output for the engine's ``text``, which differs from ``parting(margin)`` from position 2 on.
+
+    From there, the tokens of ``text`` are less likely than the reference's best tokens by the values in ``leads``.
+    """
     own = parting(margin).tokens[:2]
     behind = tuple(
         ReferenceToken(i, -0.7, (((i, -0.7), (9, -4.0)) if not lead else ((9, -0.7 + lead), (i, -0.7))))
@@ -209,7 +212,7 @@ def test_after_a_divergence_the_requests_own_end_counts() -> None:
 
 
 def test_before_min_tokens_the_best_is_the_best_of_those_that_may_come() -> None:
-    """The reference's best token would end the text and is masked; the engine's next best token is right."""
+    """Before ``min_tokens``, the engine must choose the best token among those that do not end the request."""
     held_off = ReferenceToken(3, -2.0, ((SPECIAL, -0.1), (3, -2.0)))
     rescored = Reference((*parting(0.02).tokens[:2], *checked_after(0.02, "abd", (0.02,)).tokens[2:], held_off))
     seen = tokens("abdd", (-0.1, -0.2, -0.7, -2.0))

@@ -1,4 +1,4 @@
-"""Comparison of a run's step table with the expected one."""
+"""Tests of the comparison of a run's step table with the expected step table."""
 
 import json
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ def with_row(number: int, **changes: Any) -> list[StepRow]:
 
 
 def table_line(verdict: Verdict, step: int) -> str:
-    """Return the line of the shown table for a step."""
+    """Return the line of a step in the table of a verdict, which must be marked as wrong."""
     return next(line for line in verdict.details if line.split()[:2] == [">", str(step)])
 
 
@@ -43,7 +43,10 @@ def cell(value: int | tuple[int, ...]) -> str:
 
 
 def single_changes() -> Iterator[tuple[int, str, int | tuple[int, ...]]]:
-    """Yield every cell of the table with another value that does not change the kind of its step."""
+    """Yield a step, a column and another value for each cell of the table.
+
+    The value does not change the step's kind.
+    """
     for row in ROWS:
         for column in COLUMNS[1:]:
             value = getattr(row, column)

@@ -1,4 +1,7 @@
-"""Drawn tokens against the distribution that is due: a right source passes, wrong ones don't."""
+"""Tests that tokens are checked against the probabilities with which they must be sampled.
+
+Tokens of a correct sampler pass, and those of incorrect samplers fail.
+"""
 
 from dataclasses import replace
 from typing import Any
@@ -15,7 +18,7 @@ ALARM = 1e-6
 
 
 def drawn(spec: RequestSpec) -> torch.Tensor:
-    """Tokens ``[60, 24]`` by the parameters of ``spec``."""
+    """Return tokens ``[60, 24]`` that are sampled correctly by the sampling parameters of ``spec``."""
     probabilities, _ = allowed_probabilities(LOGITS, spec, 0.0)
     flat = probabilities.flatten(0, 1)
     tokens: torch.Tensor = flat.multinomial(1, generator=torch.Generator().manual_seed(2)).reshape(60, 24)

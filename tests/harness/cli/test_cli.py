@@ -1,4 +1,4 @@
-"""The command line: the output of each command, and one sentence with status 2 for invalid arguments."""
+"""Tests of the command line: the output of each command. Invalid arguments give one sentence and status 2."""
 
 import json
 import os

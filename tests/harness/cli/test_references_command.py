@@ -1,4 +1,4 @@
-"""``spyre-cb references``, and runs that need references."""
+"""Tests of the command ``spyre-cb references``, and of runs that need reference outputs."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""``spyre-cb run``, ``init``, ``completion`` and ``--version``: arguments for pytest, files and output."""
+"""Tests of ``spyre-cb run``, ``init``, ``completion`` and ``--version``: pytest arguments, written files and output."""
 
 import json
 import subprocess
@@ -19,7 +19,7 @@ FIRST = ROOT / "harness" / "cli" / "first_suite"
 
 
 def handed(*typed: str) -> list[str]:
-    """Return the arguments for pytest of a command line."""
+    """Return the arguments that ``spyre-cb run`` passes to pytest for the words of a command line."""
     mine, for_pytest = apart(["run", *typed])
     arguments = command_parser().parse_args(mine)
     arguments.for_pytest = for_pytest
@@ -111,7 +111,7 @@ def test_it_runs_pytest_and_ends_as_pytest_does(tmp_path: Path) -> None:
 
 
 def test_where_an_installation_has_its_suites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For a package installed from a wheel."""
+    """A package installed from a wheel has its suites in the package spyre_cb; a checkout has them at its root."""
     for name in ("spyre_cb", "harness", "engine", "checkpoints"):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "spyre_cb").unlink()
@@ -149,7 +149,7 @@ def test_init_writes_a_suite_that_passes(tmp_path: Path, capsys: pytest.CaptureF
 
 
 def test_init_in_a_folder_called_suites(tmp_path: Path) -> None:
-    """Expectations are then next to the folder, not in it."""
+    """``spyre-cb init suites`` writes the folder ``expectations`` next to the folder ``suites``, not into it."""
     assert main(["init", str(tmp_path / "suites")]) == 0
     assert (tmp_path / "expectations" / "first" / "one-joins-another.yaml").is_file()
 

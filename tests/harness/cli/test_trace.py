@@ -1,4 +1,4 @@
-"""Traces have the form and rows of the recordings; errors are one sentence."""
+"""Tests of ``spyre-cb trace``: traces have the format and rows of the recordings, and errors are one sentence."""
 
 import json
 import os
@@ -48,7 +48,7 @@ def test_a_suite_traced_gives_its_golden_tables(driver: Driver) -> None:
 
 
 def test_recorded_workloads_as_json_give_the_recorded_rows(tmp_path: Path) -> None:
-    """The recorded workloads in their original form."""
+    """Trace the recorded workloads from JSON in the format of the recordings. The rows must be the recorded ones."""
     suite = "scheduler_steps/recorded.yaml"
     items = []
     for case in load_suite(SUITES / suite).suite.cases:
@@ -66,7 +66,7 @@ def test_recorded_workloads_as_json_give_the_recorded_rows(tmp_path: Path) -> No
 
 
 def test_what_was_traced_can_be_traced_again(tmp_path: Path) -> None:
-    """Text prompts become tokens in the trace."""
+    """A trace has the token ids of prompts that were given as text. Tracing a trace gives the same trace."""
     once = traced(SUITES / "output" / "basic.yaml", ReferenceDriver())
     assert all(len(r["prompt_token_ids"]) == r["prompt_len"] for item in once for r in item["requests"])
     again = traced(written(tmp_path / "once.json", once), ReferenceDriver())

@@ -1,4 +1,4 @@
-"""Comparison of two files of results, and invalid files."""
+"""Tests of the comparison of two results files, and of the errors for invalid files."""
 
 import json
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The line of a report about compiled graphs."""
+"""Tests of the line of the report that says how many graphs the engines compiled."""
 
 from harness.drivers.compilations import added_up
 

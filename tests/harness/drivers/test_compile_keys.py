@@ -1,4 +1,4 @@
-"""Which engines of the reference driver inherit each other's graphs under ``--cb-isolation=engine``."""
+"""Tests of which reference engines use graphs compiled by each other's processes under ``--cb-isolation=engine``."""
 
 from itertools import product
 
@@ -16,14 +16,17 @@ def key(scheduler: str, model: str = "tiny-granite") -> object:
 
 
 def kinds_of_steps(scheduler: str) -> list[str]:
-    """Return the kinds of the steps that the warm-up of an engine compiles."""
+    """Return the kinds of steps that the warm-up of an engine with this scheduler compiles."""
     config = EngineConfig(max_model_len=256, max_num_seqs=4, scheduler=scheduler)
     return [type(plan).__name__ for plan in PLANS[scheduler](config)]
 
 
 @pytest.mark.parametrize(("one", "other"), [*product(PLANS, PLANS)])
 def test_engines_inherit_graphs_if_their_warm_ups_compile_the_same_kinds_of_steps(one: str, other: str) -> None:
-    """With one key for all schedulers, each chunked engine traced its chunks again: its branch had traced none."""
+    """Engines of two schedulers may have the same compile key only if their warm-ups compile the same kinds of steps.
+
+    With one key for all schedulers, a chunked engine inherited no graphs for chunks and had to trace them again.
+    """
     assert (key(one) == key(other)) == (kinds_of_steps(one) == kinds_of_steps(other))
 
 

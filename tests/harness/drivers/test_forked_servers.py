@@ -1,4 +1,4 @@
-"""Servers of the reference engine are forked from the preloaded process, or spawned if that process has ended."""
+"""Tests that reference servers are forked from the preloaded process, or spawned if that process has ended."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Suites against a server at a URL, and errors before the run."""
+"""Tests of the driver ``openai-http``: suites against a server at a URL, and errors before the run."""
 
 import json
 import threading
@@ -96,7 +96,7 @@ def test_what_cannot_work_is_one_sentence_before_anything_runs(
 
 
 class Strange(BaseHTTPRequestHandler):
-    """A handler that responds like a server that is not OpenAI-compatible."""
+    """A request handler that responds like a server that is not compatible with the OpenAI API."""
 
     def do_GET(self) -> None:
         body = {"/ok/v1/models": '{"data": [{"id": "m"}]}', "/odd/v1/models": '{"models": 1}'}.get(self.path)

@@ -1,4 +1,4 @@
-"""Tensor-parallel workers that are forked from the engine's process."""
+"""Tests of tensor-parallel workers that are forked from the process of an engine."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Drivers by name: those of the project, and those that a package of somebody else registers."""
+"""Tests of the lookup of drivers by name: the drivers of this project, and those that other packages register."""
 
 import subprocess
 import sys
@@ -63,7 +63,10 @@ cases:
 
 
 def install(folder: Path, package: str = "my-package", **drivers: str) -> Path:
-    """A folder for sys.path with a distribution that registers ``drivers``, by name: where their functions are."""
+    """Write a distribution that registers drivers as entry points, and return its folder for ``sys.path``.
+
+    ``drivers`` has the place of each driver's class by the name of the driver, such as ``my_driver:MyDriver``.
+    """
     info = folder / f"{package.replace('-', '_')}-1.0.dist-info"
     info.mkdir(parents=True)
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n", encoding="utf-8")

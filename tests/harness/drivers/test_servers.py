@@ -1,4 +1,4 @@
-"""Servers started by the harness: clean-up, and servers that do not end after SIGTERM."""
+"""Tests of servers that the harness starts: how they are ended, also if they ignore SIGTERM."""
 
 import os
 import sys

@@ -1,4 +1,8 @@
-"""Shared servers: the limits of each case, the check before each case, and replacement of servers that fail it."""
+"""Tests of servers that several cases share.
+
+Each case has limits of its own. Before each case, the server must be idle and as it was started; if not, it is
+replaced.
+"""
 
 import http.client
 import json
@@ -42,7 +46,7 @@ TOKEN = "token"
 
 
 class Slow(ScriptedTokens):
-    """An executor that returns the same token at a given pace."""
+    """An executor without a model whose steps take 10 ms. Every token is the same."""
 
     def execute(self, plan: Any, sequences: Any) -> Any:
         time.sleep(0.01)
@@ -50,7 +54,7 @@ class Slow(ScriptedTokens):
 
 
 class InAThread:
-    """The reference engine's server in this process, without a model, so that it can be patched."""
+    """The server of the reference engine in a thread of this process, without a model, so that tests can patch it."""
 
     def __init__(self) -> None:
         settings = parse(["--port", "0"], {ADMIN_TOKEN: TOKEN})
@@ -80,7 +84,7 @@ def server() -> Iterator[SharedReferenceServer]:
 
 
 def leave_in_mid_stream(url: str, key: str) -> None:
-    """Disconnect a client after the first chunk, as a case may do at its end."""
+    """Start a streamed completion, and disconnect after its first chunk, as a case may do at its end."""
     connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=30)
     body = json.dumps({"prompt": [5], "max_tokens": 60, "stream": True})
     headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key}"}
@@ -169,7 +173,10 @@ def test_what_shares_a_server_runs_one_after_the_other() -> None:
 
 
 class Shared:
-    """A fake shared server whose client is its limits, until it is marked as not clean."""
+    """A fake shared server. It refuses clients with the reason ``dirty`` if that is not empty.
+
+    Otherwise, a client of it is only the limits that were requested.
+    """
 
     def __init__(self, dirty: str = "") -> None:
         self.dirty, self.ended = dirty, False
@@ -186,7 +193,7 @@ class Shared:
 
 
 class Starter(SimulationDriver):
-    """A driver that returns fake servers."""
+    """A driver that starts fake shared servers. Server number i is not usable for cases for the reason ``dirty[i]``."""
 
     def __init__(self, *dirty: str) -> None:
         self.started: list[Shared] = []
@@ -201,7 +208,7 @@ class Starter(SimulationDriver):
 
 
 def served(pool: ServerPool, driver: Starter, need: ServerNeed, case: str) -> object:
-    """Return the fake client of a case: the limits of its server."""
+    """Return the client that the pool gives to a case. With a fake server it is the limits of the case."""
     return pool.client(driver, need, case)
 
 
@@ -241,7 +248,7 @@ def test_a_new_server_that_is_dirty_is_not_kept() -> None:
 
 
 class Alone(SimulationDriver):
-    """A driver whose servers keep the limits that they were started with, as ``vllm serve`` does."""
+    """A driver whose servers cannot change the limits that they were started with, as ``vllm serve`` cannot."""
 
     def __init__(self) -> None:
         self.started: list[tuple[SchedulingLimits, ServerOptions]] = []

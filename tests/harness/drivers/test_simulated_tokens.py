@@ -1,4 +1,4 @@
-"""Early ends in simulation: the given tokens end requests in the same way as those of a model."""
+"""Tests of requests that end early in simulation, because their tokens are given in place of a model."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ REQUEST = Request.model_validate({"prompt": {"random_tokens": 5}, "max_tokens": 
 
 
 def count(spec: RequestSpec) -> int:
-    """Return how many tokens a single request gets in simulation."""
+    """Return the number of tokens that a request gets in simulation when it runs alone."""
     session = SimulationDriver().open(SETUP)
     session.reset(SchedulingLimits())
     return len(run_workload(session, [spec], [REQUEST]).tokens[0])

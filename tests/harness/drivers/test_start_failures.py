@@ -1,4 +1,4 @@
-"""An engine that can't start is one sentence, tried once in a run, whichever process runs a test."""
+"""Tests of engines that cannot start: a run tries once, and every case in every process reports the reason."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""The vllm driver for the plugin's chunked scheduler, with a fake: steps, limits, options, servers, capabilities."""
+"""Tests of the driver ``vllm`` for the plugin's chunked scheduler, with a fake of vLLM.
+
+They test steps, limits, options, servers and capabilities.
+"""
 
 import sys
 from dataclasses import replace

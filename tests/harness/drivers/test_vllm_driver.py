@@ -1,4 +1,4 @@
-"""The vllm driver without vLLM: engine internals, requests, and missing packages."""
+"""Tests of the driver ``vllm`` with a fake of vLLM: engine internals, requests, and packages that are missing."""
 
 import json
 import os
@@ -78,7 +78,7 @@ def test_requests_come_to_the_core_as_the_input_processor_would_make_them(sessio
 
 
 def test_no_name_is_given_twice(session: VllmSession) -> None:
-    """The plugin caches by name whether a request exceeds batch x tkv."""
+    """Request ids never repeat in a session. The plugin caches by id that a request exceeds the batch x tkv limit."""
     for _ in range(2):
         core_of(session).scheduler.requests.clear()
         session.reset(SchedulingLimits())
@@ -158,7 +158,10 @@ def test_golden_tokens_go_to_the_plugins_injector_without_bounds() -> None:
 
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """Return versions by package; the plugin's module exists if its package does."""
+    """Return a dictionary of versions by package, from which the driver reads the installed packages.
+
+    A plugin can be imported if its package is in the dictionary.
+    """
     found: dict[str, str] = {}
     for module in (plugins, versions):
         monkeypatch.setattr(module, "version_of", found.get)

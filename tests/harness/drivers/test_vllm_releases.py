@@ -1,4 +1,4 @@
-"""What differs between the releases of the plugins and between versions of vLLM, without either of them."""
+"""Tests of the differences between releases of the plugins and between versions of vLLM, with neither installed."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -23,7 +23,10 @@ CHUNKED_SETUP = EngineSetup("tiny-granite", "eager", 1, 512, 4, scheduler="chunk
 
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """Return versions by package; the plugin's module exists if its package does."""
+    """Return a dictionary of versions by package, from which the driver reads the installed packages.
+
+    A plugin can be imported if its package is in the dictionary.
+    """
     found: dict[str, str] = {}
     for module in (plugins, versions, chunked_1):
         monkeypatch.setattr(module, "version_of", found.get)

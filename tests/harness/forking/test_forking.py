@@ -1,4 +1,4 @@
-"""Processes forked from a running process, and how they end."""
+"""Tests of processes that are forked from a running process, and of how they end."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""After kill -9 of any process of a run, all its subprocesses end."""
+"""Tests that all processes of a run end after ``kill -9`` of any one of them."""
 
 import os
 import signal
@@ -58,7 +58,7 @@ cases:
 
 
 class Run:
-    """A run of pytest whose processes are found by a mark in their environment."""
+    """A run of pytest in a subprocess. Its processes are found by a variable in their environment."""
 
     def __init__(self, folder: Path, *arguments: str) -> None:
         self.mark = f"SPYRE_CB_TEST_RUN={uuid.uuid4().hex}"
@@ -77,7 +77,7 @@ class Run:
             )
 
     def processes(self) -> dict[int, str]:
-        """Return command lines by process id, without zombies."""
+        """Return the command lines of the run's processes by process id. Zombies are left out."""
         found = {}
         for folder in Path("/proc").iterdir():
             if not folder.name.isdecimal():
@@ -216,7 +216,10 @@ def test_a_server_that_cases_share_goes_with_the_process_that_started_it(
 
 
 def test_a_worker_outlives_the_thread_that_started_it_not_the_process(tmp_path: Path) -> None:
-    """The parent-death signal is bound to the starting thread; the end of that thread must not matter."""
+    """A worker must end when the process that started it ends, and not already when the thread that started it ends.
+
+    Linux sends the parent-death signal at the end of the thread that started a process.
+    """
     program = (
         "import asyncio, time\n"
         "from harness.utils.subprocesses import start_with_parent\n"

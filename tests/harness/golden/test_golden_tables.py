@@ -1,4 +1,4 @@
-"""Golden step tables: their paths, their format, and blessing."""
+"""Tests of golden step tables: their paths, their file format, and blessing."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -127,7 +127,10 @@ def test_any_engine_can_have_blessed_a_table(path: Path, engine: str) -> None:
 
 
 def complaint(path: Path) -> str:
-    """Return the error message of reading the file: one line that ends with what to do."""
+    """Return the error message of reading a golden table from ``path``.
+
+    It must be one line that ends with the command.
+    """
     with pytest.raises(GoldenError) as refusal:
         read_golden(path, BLESS)
     message = str(refusal.value)

@@ -1,4 +1,7 @@
-"""Comparison of latencies between two sets of runs: slower cases are named, noise and busy machines are not."""
+"""Tests of the comparison of latencies between two sets of runs.
+
+Cases that became slower are reported. Noise, and runs that are slower as a whole, are not.
+"""
 
 import json
 import random
@@ -22,7 +25,7 @@ CASES = 12
 
 
 def record(case: int, factor: float, draw: random.Random, seen: Any = SEEN) -> dict[str, Any]:
-    """Return a result whose steps take 10 ms, times ``factor``, with noise of 3 %."""
+    """Return the result of a case whose steps take about 10 ms times ``factor``, with noise of 3 %."""
     seconds = [0.0, *(0.01 * factor * draw.lognormvariate(0, 0.03) for _ in seen.run.steps[1:])]
     data = {
         "steps": [as_data(row) for row in without_plain_decodes(seen.run.steps)],
@@ -34,7 +37,10 @@ def record(case: int, factor: float, draw: random.Random, seen: Any = SEEN) -> d
 
 
 def write(folder: Path, seed: int, *, runs: int = 5, slow: float = 1.0, seen: Any = SEEN) -> Path:
-    """Write runs of which case 3 is slower by ``slow``; each run as a whole is up to 20 % slower than the others."""
+    """Write the results of several runs in which case 3 is slower by the factor ``slow``, and return their folder.
+
+    All durations of a run are multiplied by one random factor from 1 to 1.2, as on a busy machine.
+    """
     draw = random.Random(seed)
     folder.mkdir()
     for number in range(runs):

@@ -1,4 +1,4 @@
-"""Latencies from step tables, in steps and in seconds."""
+"""Tests of the latencies of requests that are computed from step tables, in steps and in seconds."""
 
 import pytest
 

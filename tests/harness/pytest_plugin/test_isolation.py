@@ -1,4 +1,4 @@
-"""Process isolation: the same reports in every mode, and a crash or hang fails one case."""
+"""Tests of process isolation: reports are the same in every mode, and a crash or a hang makes only one case fail."""
 
 import json
 import os
@@ -33,7 +33,7 @@ TALKS = 'print("to stdout"); os.write(2, b"to stderr"); raise ValueError("no suc
 
 
 def injected(folder: Path, fault: str) -> None:
-    """Write three suites of one case each; the fault affects the second one."""
+    """Write three suites with one case each, and a conftest.py that injects ``fault`` into the second case."""
     write(folder, a_good=GOOD.replace("mine", "a_good"), injected=ROWS, z_good=GOOD.replace("mine", "z_good"))
     (folder / "conftest.py").write_text(INJECTED.replace("{fault}", fault), encoding="utf-8")
 
@@ -43,7 +43,7 @@ def results_of(file: Path) -> dict[str, dict[str, Any]]:
 
 
 def timeless(text: str) -> str:
-    """Return a report without values that differ between runs."""
+    """Return the text of a report without durations, dates, host names and worker names, which differ between runs."""
     text = re.sub(r'"(seconds|start)": [0-9.e+-]+', "", text)
     text = re.sub(r'(time|timestamp|hostname)="[^"]*"', "", text)
     text = re.sub(r'<section id="slowest">.*?</section>', "", text, flags=re.S)
@@ -61,7 +61,10 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str
 
 
 def reports(folder: Path, mode: str) -> dict[str, str]:
-    """Return every report of a run, by kind, and the failures shown in the terminal."""
+    """Run suites in a mode.
+
+    Return the reports by kind (results, junit, page), and the terminal's failures (summary).
+    """
     files = {"results": "r.jsonl", "page": "r.html", "junit": "r.xml"}
     options = ["--cb-results", files["results"], "--cb-html", files["page"], "--junitxml", files["junit"]]
     done = simulated(folder, *mode.split(), *options, "-o", "junit_logging=all", ".")
@@ -174,7 +177,10 @@ workers.Workers._send = injected
 
 @pytest.mark.parametrize("workers", [[], ["-n2"]], ids=["", "-n2"])
 def test_each_engine_starts_once_and_its_cases_run_together(tmp_path: Path, workers: list[str]) -> None:
-    """Two suites, each for a small and a large engine: in file order the engines would alternate."""
+    """Run two suites, each with a case for a small and for a large engine. Each engine must be started only once.
+
+    In the order of the files, cases of the two engines would alternate.
+    """
     small = GOOD.replace("mine", "one").replace("requests:", "limits: {max_model_len: 512}\n    requests:")
     large = "  - id: large\n    limits: {max_model_len: 1024}\n" + GOOD.split("- id: five-lines\n")[1]
     write(tmp_path, one=small + large, two=(small + large).replace("suite: one", "suite: two"))
@@ -249,7 +255,7 @@ def test_processes_are_spawned_if_the_process_to_fork_has_threads(tmp_path: Path
 
 @pytest.mark.parametrize("workers", [[], ["-n2"]], ids=["", "-n2"])
 def test_all_engines_of_a_run_are_forked_from_one_process(tmp_path: Path, workers: list[str]) -> None:
-    """Two suites with an engine each; every process that collects records its id and command line."""
+    """Run two suites with an engine each. Each process that collects tests writes its id and command line to a file."""
     large = GOOD.replace("mine", "large").replace("requests:", "limits: {max_model_len: 1024}\n    requests:")
     write(tmp_path, small=GOOD.replace("mine", "small"), large=large)
     (tmp_path / "conftest.py").write_text(

@@ -1,4 +1,7 @@
-"""Known failures: listed failures are expected; listed cases that pass or do not exist are errors."""
+"""Tests of the list of known failures.
+
+A listed failure is expected (xfailed). A listed case that passes or does not exist is an error.
+"""
 
 import json
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Links among suites, suites outside pytest's root, and a run that is killed."""
+"""Tests of symbolic links among suites, and of suites outside pytest's root folder."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ TEST = "five-lines[tiny-granite-eager]"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Return a folder with a suite, links to itself at two depths, a folder linked twice, and a link to the suite."""
+    """Return a folder with a suite and with links: two to itself, two to another folder, and one to the suite."""
     (tmp_path / "inner").mkdir()
     write(tmp_path, mine=GOOD)
     write(tmp_path / "inner", other=GOOD.replace("suite: mine", "suite: other"))

@@ -1,6 +1,7 @@
-"""The table of modes: in every mode, every report has every result once, with the same content.
+"""Tests of the table of modes: in every mode, every report has every result once, with the same content.
 
-A crash or hang ends the session if tests run in pytest's own process, so the mode without processes has neither.
+Without isolation, tests run in pytest's own process, which a crash or a hang would end. The mode without isolation
+therefore runs without the cases that crash and hang.
 """
 
 import json
@@ -100,5 +101,5 @@ TAGS = ("failure", "error", "skipped")
 
 
 def short(test: str) -> str:
-    """Return ``crashes`` for ``crashes.yaml::crashes[tiny-granite-eager]``."""
+    """Return the id of the case in a test id: ``crashes`` for ``crashes.yaml::crashes[tiny-granite-eager]``."""
     return test.rpartition("::")[2].partition("[")[0]

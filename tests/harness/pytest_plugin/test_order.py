@@ -1,4 +1,4 @@
-"""The order of cases with isolated engines, and the output during the run."""
+"""Tests of the order in which cases run with isolated engines, and of the output during the run."""
 
 import json
 import os
@@ -20,7 +20,10 @@ BOTH = GOOD.replace("cases:", "parameters: {backend: [sendnn, eager]}\ncases:")
 
 
 def order(folder: Path, *arguments: str) -> list[str]:
-    """Run with pytest's cache, which has the failures of the last run."""
+    """Run suites with pytest's cache, which has the last run's failures.
+
+    Return the case ids in the order of running.
+    """
     command = [sys.executable, "-m", "pytest", "-p", "no:schemathesis", "--cb-simulate", "--cb-isolation=engine", "-v"]
     environ = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Suites under pytest in a subprocess, in a folder outside this repository."""
+"""Tests of suites that pytest runs in a subprocess, in a folder outside this repository."""
 
 import json
 import re
@@ -301,7 +301,10 @@ def test_a_limit_that_nothing_can_hold_is_one_sentence_and_others_run(tmp_path: 
 
 
 def test_a_request_that_no_batch_can_take_is_one_sentence(tmp_path: Path) -> None:
-    """The second request would fit a batch that has reached its length, but never joins one."""
+    """A request that needs more blocks than there are makes its case fail with one sentence before the run.
+
+    With the length that the running batch has reached, the request would need fewer blocks. But it can never join.
+    """
     text = GOOD.replace("max_tokens: 3}", "max_tokens: 3}, {prompt: {random_tokens: 65}, max_tokens: 64, join_step: 9}")
     write(tmp_path, mine=text.replace("requests:", "limits: {available_blocks: 2}\n    requests:"))
     done = run(tmp_path, "--cb-simulate", ".")

@@ -1,4 +1,4 @@
-"""Live progress: on a terminal in every mode, and only there; pytest's own output is complete."""
+"""Tests of the live progress: only a terminal shows it, in every mode, and it hides no output of pytest."""
 
 import fcntl
 import os
@@ -34,7 +34,7 @@ def command(*options: str) -> list[str]:
 
 
 def on_a_terminal(folder: Path, *options: str, **environment: str) -> bytes:
-    """Return the output of a run to a terminal of 100 columns."""
+    """Run the suites with a terminal of 100 columns, and return what is written to the terminal."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
     env = {**os.environ, "TERM": "xterm-256color", **environment}

@@ -1,4 +1,7 @@
-"""``--cb-resume``: a run that was killed goes on where it was, in every mode, and only with its own file."""
+"""Tests of ``--cb-resume``: in every mode, a run that was killed continues with the tests that have no result.
+
+A results file of other suites or options is refused.
+"""
 
 import json
 import shutil
@@ -75,7 +78,7 @@ def test_a_run_of_what_has_passed_passes_and_one_without_a_file_runs_everything(
 
 @pytest.fixture
 def ended(tmp_path: Path) -> Path:
-    """Return a folder with a results file of part 1 of 2 of the suites with a hang."""
+    """Return a folder with a results file of a finished run of part 1 of 2. Its suites are those of killed_runs.py."""
     suites_with_a_hang(tmp_path)
     (tmp_path / "again").touch()
     simulated(tmp_path, *RESUME, "--cb-shard=1/2", ".")
@@ -121,7 +124,7 @@ def test_a_suite_with_other_limits_is_another_run(ended: Path) -> None:
 
 @pytest.fixture
 def passed(tmp_path: Path) -> Path:
-    """Return a folder with the results of a run of a case with a golden table."""
+    """Return a folder with a case, its golden table, and the results file of a run in which the case passed."""
     write(tmp_path, mine=GOLDEN)
     assert simulated(tmp_path, "--cb-bless", ".").returncode == pytest.ExitCode.OK
     assert simulated(tmp_path, "--cb-results", "r.jsonl", ".").returncode == pytest.ExitCode.OK
@@ -173,7 +176,10 @@ def test_what_cannot_be_resumed_is_one_sentence(tmp_path: Path, arguments: list[
 
 
 def test_a_full_disk_leaves_what_was_there(ended: Path) -> None:
-    """The new file is written next to the old one. Here that place is a full disk."""
+    """The results file must stay unchanged if the new one cannot be written, because the disk is full.
+
+    The new file is first written to ``r.jsonl.part``, which is a link to /dev/full here.
+    """
     old = (ended / "r.jsonl").read_bytes()
     (ended / "r.jsonl.part").symlink_to("/dev/full")
     done = simulated(ended, *RESUME, "--cb-shard=1/2", ".")

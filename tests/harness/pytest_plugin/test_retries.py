@@ -1,4 +1,7 @@
-"""Retries: a test that fails and then passes is reported as flaky and fails the run, unless flaky tests are allowed."""
+"""Tests of retries: a test that fails and then passes is reported as flaky.
+
+A flaky test fails the run, unless flaky tests are allowed.
+"""
 
 import json
 from pathlib import Path
@@ -25,7 +28,10 @@ RAISES = "raise ValueError('now and then')"
 
 
 def retried(folder: Path, *arguments: str, fails: int = 1, fault: str = RAISES) -> tuple[Any, dict[str, Any]]:
-    """Run pytest and return it with the result of a case that fails ``fails`` times before it passes."""
+    """Run a case that fails ``fails`` times before it passes.
+
+    Return the finished process, and the result of the case.
+    """
     write(folder, mine=GOOD, other=GOOD.replace("mine", "other"))
     (folder / "conftest.py").write_text(FAILS_AT_FIRST.replace("{fault}", fault), encoding="utf-8")
     options = ["-p", "no:schemathesis", "--cb-simulate", *arguments, "--cb-results", "r.jsonl", "--cb-html", "r.html"]

@@ -1,4 +1,4 @@
-"""``--cb-shard auto`` with the variables of each job scheduler, and what does not fit together."""
+"""Tests of ``--cb-shard auto`` with the variables of each job scheduler, and with contradictory variables."""
 
 from argparse import ArgumentTypeError
 

@@ -1,4 +1,7 @@
-"""Shards: every test in exactly one shard, reproducible, of equal duration, grouped by engine."""
+"""Tests of shards: each test is in exactly one, always the same one, and shards take about the same time.
+
+Tests of one engine are in the same shard where possible.
+"""
 
 import argparse
 import json
@@ -73,7 +76,7 @@ def test_durations_are_read_from_results_and_written_down(tmp_path: Path, capsys
 
 
 def suites(folder: Path) -> list[str]:
-    """Write two suites with a case for a small and a large engine each; in file order engines would alternate."""
+    """Write two suites, each with a case for a small and for a large engine. Return their files."""
     large = "  - id: large\n    limits: {max_model_len: 1024}\n" + GOOD.split("- id: five-lines\n")[1]
     write(folder, one=GOOD.replace("mine", "one") + large, two=GOOD.replace("mine", "two") + large)
     return [f"{file}.yaml::{case}[tiny-granite-eager]" for file in ("one", "two") for case in ("five-lines", "large")]

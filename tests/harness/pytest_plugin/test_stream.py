@@ -1,4 +1,4 @@
-"""Conversion of test reports to results: outcomes, the file, header and footer."""
+"""Tests of the conversion of pytest's reports to results: outcomes, and the lines of the results file."""
 
 import json
 import shutil
@@ -21,7 +21,10 @@ Record = dict[str, Any]
 
 
 class Run:
-    """A stream with a configuration that records terminal output."""
+    """A session with a ResultStream, whose reports a test passes in.
+
+    ``terminal_lines`` has the lines for the terminal.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.terminal_lines: list[str] = []
@@ -64,7 +67,7 @@ class Run:
             self.report(when, outcome, f"{outcome} in {when}" if outcome != "passed" else None, test)
 
     def finish(self, exitstatus: int = 0) -> list[Record]:
-        """Return every line of the results file."""
+        """End the session with this exit status, and return all lines of the results file."""
         finishing = self.stream.pytest_sessionfinish(ended(exitstatus))
         next(finishing)
         assert not self.terminal_lines, "it speaks below everything that pytest says"
@@ -73,18 +76,18 @@ class Run:
         return [json.loads(line) for line in self.results.read_text(encoding="utf-8").splitlines()]
 
     def only(self) -> Record:
-        """Return the only result."""
+        """End the session and return its result. There must be exactly one."""
         _, entry, _ = self.finish()
         return entry
 
 
 def ended(exitstatus: int) -> Any:
-    """Return what is read of a session that ended."""
+    """Return a fake of a pytest session that ended with this exit status."""
     return types.SimpleNamespace(exitstatus=exitstatus)
 
 
 def in_result(about: Record) -> dict[str, Any]:
-    """Return the property of a report that has what a test says of itself."""
+    """Return the user property with which a test passes these fields of its result to the results file."""
     return {RESULT_PROPERTY: about}
 
 

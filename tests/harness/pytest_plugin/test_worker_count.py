@@ -1,4 +1,4 @@
-"""The number of workers of ``-n auto``."""
+"""Tests of the number of workers that ``-n auto`` starts."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""References: compared with Hugging Face's ``generate`` on the built-in model, files, and lookup."""
+"""Tests of reference outputs: they equal Hugging Face's ``generate``, are written to files, and are looked up."""
 
 import json
 from collections.abc import Callable
@@ -46,7 +46,7 @@ def _cache_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def generated(model: Any, prompt: tuple[int, ...], count: int, **more: Any) -> tuple[tuple[int, ...], torch.Tensor]:
-    """Return the new tokens of a greedy ``generate``, and the raw logprobs of all tokens at each position."""
+    """Return the tokens of a greedy ``generate``, and the logprobs of all tokens at each position (of raw logits)."""
     config = GenerationConfig(
         **{"max_new_tokens": count, "do_sample": False, "eos_token_id": None, "pad_token_id": 1} | more,
         output_logits=True,
@@ -84,7 +84,10 @@ def test_it_equals_a_greedy_generate(checkpoint: Checkpoint, model: Any, prompt:
 
 
 def test_several_at_once_equal_each_alone(checkpoint: Checkpoint) -> None:
-    """Padded together by transformers, some longer, some with a masked token."""
+    """Compute reference outputs of several prompts in one padded batch: they must equal those of each prompt alone.
+
+    The prompts and outputs have different lengths, and one request has a token that is forbidden at first.
+    """
     lengths = [1, 64, 9, 130, 9, 300, 65, 2]
     prompts = [prompt_of(checkpoint, Prompt(random_tokens=n)) for n in lengths]
     first = one(checkpoint, prompts[2], 1).token_ids
@@ -227,7 +230,7 @@ def test_requests_with_the_same_prompt_share_the_longest_and_widest() -> None:
 
 @pytest.fixture
 def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Return a list of the number of references computed by each call."""
+    """Return a list to which each call of ``continuations`` adds the number of reference outputs that it computes."""
     counts: list[int] = []
     real = compute.continuations
 

@@ -1,6 +1,6 @@
-"""Every output case with one process and with two: the same tokens.
+"""Run every output case with one process and with two (tensor parallelism): the tokens must be the same.
 
-Marked slow; ``-m slow`` runs it. Some output cases use two processes themselves and run with the suites.
+The test is marked ``slow``, so that it runs only with ``-m slow``.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,10 @@ SUITES = SUITES / "output"
 
 
 def output_cases() -> Iterator[tuple[str, OutputCase, Configuration]]:
-    """Yield each case once, with the scheduler and the largest batch of its suite."""
+    """Yield each output case once: its id, the case, and a configuration.
+
+    The configuration has the first scheduler and the largest batch of the suite.
+    """
     for path in sorted(SUITES.glob("*.yaml")):
         suite = load_suite(path).suite
         for case in suite.cases:

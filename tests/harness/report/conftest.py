@@ -1,4 +1,4 @@
-"""A browser for the tests of the page."""
+"""A browser for the tests of the HTML page of a report."""
 
 from collections.abc import Iterator
 from typing import Any

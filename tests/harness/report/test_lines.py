@@ -1,4 +1,4 @@
-"""Files of results with wrong values: one sentence with the line, from every command that reads them."""
+"""Tests of results files with wrong values: every command that reads them reports the line in one sentence."""
 
 import json
 from pathlib import Path
@@ -133,7 +133,10 @@ VALUES: st.SearchStrategy[Any] = st.sampled_from(
 
 
 def _places(value: Any) -> list[tuple[Any, ...]]:
-    """Return the path of every value in a line of JSON."""
+    """Return the path (keys and indices) of every value in a decoded line of JSON.
+
+    Of a list, the first three elements count.
+    """
     if isinstance(value, dict):
         return [(key, *rest) for key, each in value.items() for rest in [(), *_places(each)]]
     if isinstance(value, list):
@@ -147,7 +150,7 @@ PLACES = [(number, *place) for number, line in enumerate(LINES) for place in _pl
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.sampled_from(PLACES), VALUES)
 def test_any_wrong_value_is_refused_or_reported(tmp_path: Path, place: tuple[Any, ...], value: Any) -> None:
-    """Either the file is refused, or every report can be written: nothing else is raised."""
+    """Put ``value`` at ``place`` in a results file. Either the file is refused, or every report can be written."""
     lines = json.loads(json.dumps(LINES))
     *way, last = place
     where = lines

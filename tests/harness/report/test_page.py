@@ -1,4 +1,4 @@
-"""The page: its content, and that no record can break it."""
+"""Tests of the content of the HTML page of a report."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.helpers.result_records import (
 
 
 def step_rows(html: str) -> list[str]:
-    """Return the lines of the first step table without tags, with cells separated by bars."""
+    """Return the rows of the first step table of a page, without tags, and with ``|`` before each cell."""
     body = re.search(r"<table class=t>.*?<tbody>\n(.*?)</table>", html, re.DOTALL)
     assert body is not None
     return [

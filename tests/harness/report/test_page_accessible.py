@@ -1,4 +1,7 @@
-"""Check the page with axe-core: names, roles, contrast, landmarks; in both themes, with tests closed and open."""
+"""Check the HTML page of a report with axe-core, in both themes, with tests closed and opened.
+
+The rules of axe-core are about names, roles, contrast and landmarks.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,7 @@ FOOTER = {"footer": 1, "exitstatus": 1, "seconds": 3.0}
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write a small page with every outcome, both schedulers, and a history."""
+    """Write a small page that has every outcome, both schedulers and a history."""
     path = tmp_path_factory.mktemp("page") / "page.html"
     more = [poor("gone", "flaky", "it was late"), poor("known", "xfailed", "it is known"), poor("x", "xpassed", "no")]
     now, before = ([*results(8), *more], results(6))

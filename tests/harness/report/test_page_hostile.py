@@ -1,4 +1,4 @@
-"""The page: no record can break it, and large runs stay small."""
+"""Tests of the HTML page of a report with hostile and with many results: no text breaks it, and it stays small."""
 
 from __future__ import annotations
 

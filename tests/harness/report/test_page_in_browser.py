@@ -1,6 +1,7 @@
-"""The page in a real browser: filters, links, packed results, time-lines under the pointer, both themes, small screens.
+"""Tests of the HTML page of a report in a browser.
 
-Needs the extra ``browser`` and a Chromium (``make browser``); without them these tests are skipped, with that reason.
+They test filters, links, compressed results, time-lines under the pointer, both themes, and small screens. They need
+the extra ``browser`` and a Chromium (``make browser``), and are skipped without them.
 """
 
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def page(browser: Any, file: Path) -> Iterator[Any]:
-    """Open the page; fail on console messages, errors and network requests."""
+    """Open the page in the browser. Fail if it logs to the console, raises an error, or sends a network request."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     opened, reported = context.new_page(), []
     opened.on("console", lambda message: reported.append(message.text))

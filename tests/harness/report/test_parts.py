@@ -1,4 +1,4 @@
-"""Parts of a run, merged: what no part has reported is red in every report, and other parts are refused."""
+"""Tests of merging the parts of a run: tests without a result are errors, and parts of another run are refused."""
 
 import json
 from pathlib import Path
@@ -19,14 +19,14 @@ FOOTER = {"footer": 1, "counts": {}, "exitstatus": 0, "seconds": 1.0, "requireme
 
 
 def part(number: int, plan: Plan = PLAN, outcome: str = "passed", **header: Any) -> Lines:
-    """Return the lines of the file of a part that was finished."""
+    """Return the lines of the results file of part ``number``, which finished, and whose tests have this outcome."""
     about = {**HEADER, "shard": {"part": number, "of": len(plan.parts)}, **plan.as_data(), **header}
     results = [{"test": test, "outcome": outcome, "seconds": 1.0} for test in plan.parts[number - 1]]
     return [about, *results, {**FOOTER, "exitstatus": int(outcome != "passed")}]
 
 
 def report(folder: Path, files: dict[str, Lines | str], *options: str) -> int:
-    """Write the files, and merge them with ``spyre-cb report``."""
+    """Write results files to ``folder``, merge them with ``spyre-cb report``, and return the exit status."""
     for name, lines in files.items():
         text = lines if isinstance(lines, str) else "".join(json.dumps(line) + "\n" for line in lines)
         (folder / name).write_text(text, encoding="utf-8")
@@ -177,7 +177,7 @@ def test_parts_of_different_runs_are_refused_in_one_sentence(
 
 
 def test_merged_runs_stand_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Two divided runs are merged each, and then shown in one page, as those of one card and of two cards."""
+    """Merge the parts of each of two runs, and show both runs in one page, such as on one card and on two cards."""
     for name, plan in (("one", PLAN), ("two", OTHER)):
         results = str(tmp_path / f"{name}.jsonl")
         assert report(tmp_path, {f"{name}-{i}": part(i, plan) for i in (1, 2, 3)}, "--results", results) == 0

@@ -1,4 +1,4 @@
-"""Reports from results: the same results in every format, merged runs, and interrupted runs."""
+"""Tests of reports: every format has the same results, also of merged and of interrupted runs."""
 
 import json
 from collections.abc import Sequence
@@ -25,7 +25,10 @@ MIXED: list[Record] = [
 
 
 def results(path: Path, records: Sequence[Record], footer: dict[str, Any] | None = None, **header: Any) -> Path:
-    """Write a file like ``--cb-results``, without a footer if ``footer`` is None."""
+    """Write a results file with these records, as ``--cb-results`` does, and return its path.
+
+    ``footer`` None means that the run was interrupted: the file has no footer.
+    """
     lines = [HEADER | header, *records, *([footer] if footer is not None else [])]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     return path
@@ -244,7 +247,10 @@ def test_markdown_is_added_to_what_is_there(run: Path, tmp_path: Path) -> None:
 
 
 def test_the_page_names_the_requirements_that_do_not_hold(tmp_path: Path) -> None:
-    """The smallest set that explains all failures, each with the most specific test."""
+    """The page lists the smallest set of requirements that explains all failures.
+
+    For each requirement it shows the failed test that lists the fewest requirements.
+    """
     wide = record("wide", "failed", verdicts=[BROKEN], requirements=["CB-JOIN-02", "CB-TKV-01"])
     results = [wide, record("narrow", "failed", verdicts=[BROKEN], requirements=["CB-TKV-01"]), record("good")]
     musts = {"CB-TKV-01": {"must": "tkv MUST grow by 1."}, "CB-JOIN-02": {"must": "It MUST join."}}

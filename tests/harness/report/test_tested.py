@@ -1,4 +1,4 @@
-"""Identification of what was tested: digests of models and cards, in the results and in every report."""
+"""Tests of how results and reports identify what was tested: the digests of models, and the Spyre cards."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,7 @@
-"""Conversion of step tables to the short form and back."""
+"""Tests of the short form of step tables, which leaves out plain decodes, and of the conversion back.
+
+In a plain decode, all running requests decode, and no request joins, waits longer or ends.
+"""
 
 from itertools import pairwise
 from pathlib import Path
@@ -23,7 +26,7 @@ counts = st.integers(0, 9)
 
 @st.composite
 def tables(draw: st.DrawFn) -> list[StepRow]:
-    """Generate consecutive rows; many are plain decodes, some nearly, some arbitrary."""
+    """Generate step tables. Rows are plain decodes, plain decodes with one changed column, or arbitrary."""
     cells: list[Any] = [draw(column) for column in (counts, ids, ids, ids, ids, counts, counts)]
     rows = [StepRow(draw(counts), *cells)]
     for kind in draw(st.lists(st.sampled_from(["plain", "plain", "almost", "anything"]), max_size=20)):

@@ -1,4 +1,4 @@
-"""The chunked scheduler in the harness: suites, rows, tables, invariants, search."""
+"""Tests of the chunked scheduler in the harness: suites, rows, golden tables, invariants and search."""
 
 import re
 from collections.abc import Callable
@@ -47,7 +47,7 @@ REQUESTS = (
 
 @pytest.fixture(scope="module")
 def ran() -> tuple[Run, list[RequestSpec]]:
-    """Return a run with chunks, a hit, a pause, and a request that waits for the end of the pause."""
+    """Return a run and its requests. One request has a hit, one is paused, and one waits for the end of the pause."""
     session = SimulationDriver().open(EngineSetup("tiny-granite", "eager", 1, 512, 4, None, "chunked", CHUNKING))
     session.reset(LIMITS)
     specs = [simulated_spec(request, "run", number, NUMBERS) for number, request in enumerate(REQUESTS)]
@@ -154,7 +154,10 @@ def test_the_rule_of_a_wrong_step_is_that_of_its_cause(
 
 
 def doctored(run: Run, which: str, change: dict[str, Any]) -> Run:
-    """Change the first observation of a run that ``which`` selects."""
+    """Return a copy of the run in which the first step of the kind ``which`` has other values.
+
+    ``change`` has them by field.
+    """
     first = next(
         i
         for i, (before, step) in enumerate(zip(run.steps, run.steps[1:], strict=False), 1)

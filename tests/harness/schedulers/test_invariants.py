@@ -1,4 +1,7 @@
-"""Invariants after every step: correct runs pass, and each kind of error violates its own invariant."""
+"""Tests of invariants that are checked after every step.
+
+Correct runs violate none, and each kind of error violates its own invariant.
+"""
 
 from dataclasses import replace
 from typing import Any
@@ -160,7 +163,7 @@ def test_a_longer_prompt_that_makes_tkv_grow_by_a_block_too_many() -> None:
 
 
 def first_removal(run: Run) -> int:
-    """Return the first decode that removes padding."""
+    """Return the number of the first decode that removes a block of padding, so that tkv becomes smaller."""
     steps = run.steps
     return next(s.step for s in steps if s.kind == "decode" and s.tkv_or_0 < steps[s.step - 1].tkv_or_0)
 
@@ -177,7 +180,10 @@ def test_padding_that_all_share_and_that_stays() -> None:
 
 
 def test_padding_that_stays_for_good() -> None:
-    """Every later step is a plain decode after the wrong one."""
+    """A block of padding that is not removed must be reported once, at the step that should have removed it.
+
+    All later steps look like plain decodes.
+    """
     seen = simulate(a_request(10, 40), a_request(100, 3, join_step=2))
     number = first_removal(seen.run)
     last = seen.run.steps[-1].step

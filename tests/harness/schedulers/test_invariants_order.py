@@ -1,4 +1,7 @@
-"""Invariants of order and ends: first in, first out, every request ends once, an idle engine holds nothing."""
+"""Tests of invariants of order and ends.
+
+Requests are served first come, first served; each request ends once; and an idle engine holds no blocks.
+"""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""The rules quoted by failures, and the pages they are quoted from."""
+"""Tests that the rules quoted in failures exist as headings in docs/scheduling-rules.md."""
 
 import re
 
@@ -23,7 +23,7 @@ QUOTING = {
 
 
 def section(heading: str) -> str:
-    """Return the text under a heading with this beginning, including its subsections."""
+    """Return the text below a heading of docs/scheduling-rules.md, with its subsections, by the heading's beginning."""
     lines = TEXT.splitlines()
     start = next(i for i, line in enumerate(lines) if re.match(rf"#+ {re.escape(heading)}\b", line))
     level = lines[start].index(" ")

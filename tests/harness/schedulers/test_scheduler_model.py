@@ -1,4 +1,4 @@
-"""The scheduler model agrees with every table, and explains why a request waits."""
+"""Tests that the scheduler model predicts every golden table, and explains why a request waits."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +27,7 @@ def limited(**limits: int) -> SchedulingLimits:
 
 
 def cases_with_tables() -> list[tuple[Path, Expanded]]:
-    """Return one test per case, since a schedule does not depend on backends and models."""
+    """Return one test per case, with its suite. A schedule does not depend on the backend or the model."""
     found = {}
     for path in sorted((SUITES / "scheduler_steps").glob("*.yaml")):
         for test in expand(load_suite(path).suite, ["tiny-granite"]):
@@ -38,7 +38,10 @@ def cases_with_tables() -> list[tuple[Path, Expanded]]:
 
 
 def planned(position: int, request: Request, rows: list[StepRow]) -> PlannedRequest:
-    """Return the planned request; its number of tokens is read from the table if it ends early."""
+    """Return a request for the scheduler model, with its number in the case as ``position``.
+
+    If the request ends before ``max_tokens``, the number of its tokens is read from the golden table.
+    """
     length = request.prompt.random_tokens or len(request.prompt.token_ids or ())
     stops_after = None
     if not request.runs_to_max_tokens and any(position in row.finished for row in rows):
@@ -110,7 +113,7 @@ def test_steps_continue_while_a_request_has_not_joined() -> None:
 
 
 def test_the_last_to_end_is_alone_then_and_not_held_to_the_batch_tkv() -> None:
-    """Rule 5 counts only while other sequences run; a lone sequence may always run."""
+    """The batch × tkv limit (rule 5) applies only while other sequences run. A single sequence may always continue."""
     requests = [PlannedRequest(1, 2), PlannedRequest(1, 68)]
     assert explain(limited(max_batch_tkv_limit=130), requests, 2) == "step 2: prefill of 1, admissible at tkv 64"
     assert explain(limited(max_batch_tkv_limit=129), requests, 2) == (

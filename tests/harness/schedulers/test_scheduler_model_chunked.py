@@ -1,4 +1,4 @@
-"""The model of the chunked scheduler, compared with the recordings and every case of the suites."""
+"""Tests that the model of the chunked scheduler predicts the recordings and every case of the suites."""
 
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ def test_it_has_every_recorded_step(recording: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_it_has_every_golden_table(path: Path) -> None:
-    """So every golden table of this scheduler is confirmed independently of an engine."""
+    """The scheduler model must predict every golden table, which confirms the table independently of an engine."""
     for case, limits, options, specs, golden in golden_cases(path):
         assert isinstance(options, ChunkingSetup)
         rows = predict(limits, options, requests_with_tokens(specs, case.requests, None))

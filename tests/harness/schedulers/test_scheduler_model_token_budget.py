@@ -1,4 +1,4 @@
-"""The model of the token-budget scheduler, compared with the recordings and every case of the suites."""
+"""Tests that the model of the token-budget scheduler predicts the recordings and every case of the suites."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -22,7 +22,10 @@ AS_BUILT = SchedulingLimits(512, 4, 32)
 
 
 def planned(workload: dict[str, Any]) -> Iterator[RequestWithTokens]:
-    """Yield the requests; events before step n of a recording are after step n − 1 here."""
+    """Yield the requests of a recorded workload with their tokens, for the scheduler model.
+
+    In the recordings, requests join and are aborted before a step; in the scheduler model, after the step before it.
+    """
     for request, tokens in zip(workload["requests"], workload["tokens"], strict=True):
         aborted = request.get("aborted_before_step")
         # Further tokens of an aborted request were not recorded, and nothing depends on them.
@@ -44,7 +47,7 @@ def replayed(workload: dict[str, Any], rules: str) -> list[PredictedStep]:
 
 
 def seen(step: PredictedStep) -> dict[str, Any]:
-    """Return a step in the columns of the recording."""
+    """Return a step of the scheduler model as a row of the recordings, by column."""
     row = step.row
     return {
         "step": row.step,
@@ -64,7 +67,10 @@ def seen(step: PredictedStep) -> dict[str, Any]:
 
 
 def recorded(workload: dict[str, Any], rules: str) -> Iterator[tuple[dict[str, Any], set[str]]]:
-    """Yield each row, and the columns that cannot be compared because an abort follows the recorded row."""
+    """Yield each row of a recording, and the columns to skip in it.
+
+    Columns are skipped if an abort follows the step.
+    """
     joins: dict[int, list[int]] = {}
     aborts: dict[int, list[int]] = {}
     for number, plan in enumerate(planned(workload)):
@@ -90,7 +96,7 @@ def test_it_has_every_column_of_every_recorded_step(workload: dict[str, Any], ru
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 def test_it_has_every_golden_table(path: Path) -> None:
-    """So every golden table of this scheduler is confirmed independently of an engine."""
+    """The scheduler model must predict every golden table, which confirms the table independently of an engine."""
     for case, limits, options, specs, golden in golden_cases(path):
         assert isinstance(options, TokenBudgetSetup)
         rows = predict(limits, options, requests_with_tokens(specs, case.requests, None))

@@ -1,4 +1,4 @@
-"""A scheduler is one folder and its entry in the format: no other code depends on which scheduler it is."""
+"""Tests that a scheduler is one folder and an entry in the suite format. No other code may depend on the scheduler."""
 
 import ast
 from collections.abc import Iterator
@@ -20,7 +20,10 @@ OWN_COLUMNS = {known.own_column for known in FORMATS.values() if known.own_colum
 
 
 def violations(source: str) -> Iterator[str]:
-    """Yield code that depends on the scheduler: comparisons of its name or properties, or its options."""
+    """Yield the places in a source text that depend on the scheduler.
+
+    These are comparisons with its name or with columns that only one scheduler has, and uses of its options.
+    """
     names = {*FORMATS, *OPTION_KEYS, *(known.marker for known in FORMATS.values())}
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Compare):

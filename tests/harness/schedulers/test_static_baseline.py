@@ -1,4 +1,4 @@
-"""Outputs do not distinguish continuous from static batching; scheduler steps do."""
+"""Tests with static batching instead of continuous batching: steps differ from the rules, but outputs are right."""
 
 from dataclasses import replace
 

@@ -1,4 +1,7 @@
-"""The token budget in the harness: suites, rows, tables, invariants, time-lines, traces, search."""
+"""Tests of the token-budget scheduler in the harness.
+
+They test suites, rows, golden tables, invariants, time-lines, traces and search.
+"""
 
 import json
 import re
@@ -47,7 +50,10 @@ REQUESTS = (
 
 @pytest.fixture(scope="module")
 def ran() -> tuple[Run, list[RequestSpec]]:
-    """Chunks, a hit, a preemption and a request that waits."""
+    """Return a run and its requests.
+
+    The run has prefills in several steps, a hit, a preemption and a waiting request.
+    """
     session = SimulationDriver().open(EngineSetup("tiny-granite", "eager", 1, 512, 4, None, "token_budget", OPTIONS))
     session.reset(replace(LIMITS, available_blocks=4))
     specs = [simulated_spec(request, "run", number, NUMBERS) for number, request in enumerate(REQUESTS)]
@@ -75,7 +81,7 @@ def test_kinds_follow_from_rows_alone(ran: tuple[Run, list[RequestSpec]]) -> Non
 
 
 def test_a_run_has_no_tkv_and_no_report_shows_one(ran: tuple[Run, list[RequestSpec]]) -> None:
-    """Neither in rows nor in results, and a driver that reports 0 is understood."""
+    """Rows and results of this scheduler have no tkv, also if a driver reports a tkv of 0."""
     rows = [as_row(step) for step in ran[0].steps]
     assert {row.tkv for row in rows} == {None}
     assert [as_row(step._replace(tkv=0)) for step in ran[0].steps] == rows
@@ -134,7 +140,10 @@ def test_wrong_options_are_given_with_their_place(
 
 
 def doctored(run: Run, which: str, change: dict[str, Any]) -> Run:
-    """One observation of a run changed: the first in which something is as ``which`` says."""
+    """Return a copy of the run in which the first step of the kind ``which`` has other values.
+
+    ``change`` has them by field.
+    """
     first = next(
         step.step
         for step in run.steps
@@ -207,7 +216,10 @@ def test_what_must_not_be_is_seen(name: str, ran: tuple[Run, list[RequestSpec]])
 
 
 def test_a_request_that_writes_a_block_of_another_is_seen(ran: tuple[Run, list[RequestSpec]]) -> None:
-    """Its second block is its own; here it is the one that it shares with the other, which the other still reads."""
+    """Change a run so that request 1 gets a block that request 0 still holds, instead of a block of its own.
+
+    The invariants must report the block.
+    """
     run, specs = ran
 
     def others(step: Any) -> Any:
@@ -288,7 +300,10 @@ def test_a_search_counts_preempted_requests_once(
 
 
 def test_a_search_on_a_model_knows_that_equal_prompts_have_equal_answers() -> None:
-    """The second of two equal requests is preempted, and finds the block that the first filled with its tokens."""
+    """Two equal requests generate the same tokens, so that one can find blocks of the other's generated tokens.
+
+    The second request is preempted and finds such a block when it starts again. The search must expect this hit.
+    """
     requests = SharingRequest(60, 6), SharingRequest(60, 6, of=0, shared=60)
     workload = TokenBudgetWorkload(SchedulingLimits(512, 4, 2), OPTIONS, requests)
     session = ReferenceDriver().open(workload.setup("tiny-granite"))

@@ -1,4 +1,4 @@
-"""Which writes to the KV cache are wrong, and which are right."""
+"""Tests of the check of writes to the KV cache: which writes are errors, and which are allowed."""
 
 from harness.schedulers.writes import wrongly_written
 from harness.types import RequestSpec, Run, StepRow, Token, Write

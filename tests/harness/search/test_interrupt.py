@@ -1,4 +1,4 @@
-"""Ctrl-C during a search, also where Python would drop the KeyboardInterrupt."""
+"""Tests of Ctrl-C during a search, also where Python would drop the KeyboardInterrupt."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ def _default_handler() -> Iterator[None]:
 
 
 class PressesWhenDeleted:
-    """Python drops an exception that is raised in ``__del__``."""
+    """An object that sends SIGINT to this process from ``__del__``, where Python drops a KeyboardInterrupt."""
 
     def __del__(self) -> None:
         os.kill(os.getpid(), signal.SIGINT)

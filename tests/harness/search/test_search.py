@@ -1,4 +1,4 @@
-"""The search finds nothing on the engine, and small workloads on mutations of it."""
+"""Tests of the search for failing workloads: it finds none on the engine, and small ones on mutations of the engine."""
 
 import shutil
 import subprocess

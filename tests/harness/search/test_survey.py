@@ -1,4 +1,4 @@
-"""A survey counts and shrinks the failures of an engine; a correct engine has none."""
+"""Tests of surveys, which count and shrink the failing workloads of an engine. A correct engine has none."""
 
 from pathlib import Path
 
@@ -59,7 +59,7 @@ def test_the_command_goes_on_to_the_end_and_says_how_many(
 
 
 def test_shrinking_keeps_the_way_in_which_it_goes_wrong() -> None:
-    """Two faults in one workload: shrinking keeps the one that was found, and may lose the other."""
+    """A workload fails in two ways. The shrunk workload must fail in the way that was found, and may lose the other."""
 
     def judge(workload: Workload) -> Verdict:
         longest = max(request.prompt_length for request in workload.requests)
@@ -82,7 +82,7 @@ def test_a_manner_is_the_message_without_its_numbers() -> None:
 
 
 def test_requests_that_only_come_late_come_at_once() -> None:
-    """Both requests together; neither can on its own."""
+    """Shrinking must move the join steps of two requests together, if the failure depends on the steps between them."""
 
     def judge(workload: Workload) -> Verdict:
         first, *others = (request.join_step for request in workload.requests)

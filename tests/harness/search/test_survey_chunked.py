@@ -1,4 +1,4 @@
-"""Surveys of the chunked scheduler: a correct engine has no failures; others are shrunk and counted."""
+"""Tests of surveys of the chunked scheduler: a correct engine has no failures, and failures are shrunk and counted."""
 
 from pathlib import Path
 
@@ -49,7 +49,7 @@ def test_every_workload_that_goes_wrong_is_counted(monkeypatch: pytest.MonkeyPat
 
 
 def test_what_goes_wrong_keeps_what_it_takes_and_loses_the_rest() -> None:
-    """The failure needs two requests that share and an abort; the first request, limits and options are irrelevant."""
+    """The failure needs two requests that share a prefix, and an abort. Shrinking must keep these and nothing else."""
 
     def judge(workload: ChunkedWorkload) -> Verdict:
         shared = [r for r in workload.requests if r.of is not None and r.shared >= 64 and r.abort_step is not None]

@@ -1,4 +1,4 @@
-"""Expansion of suites to tests: every combination of parameter values for every case."""
+"""Tests of the expansion of suites to tests: every case with every combination of parameter values."""
 
 from typing import Any
 
@@ -170,7 +170,10 @@ def test_the_batch_is_a_power_of_two(requested: int, batch: int) -> None:
 
 @pytest.mark.parametrize(("requested", "blocks"), [(32, None), (33, 36), (35, 36), (36, 40), (100, 104)])
 def test_more_blocks_than_an_engine_has_by_default_are_built_in(requested: int, blocks: int | None) -> None:
-    """One block is for padding; the number is a multiple of the batch, since the engine would round it down."""
+    """An engine is built with more blocks if a case requests more than the default: one for padding in addition.
+
+    The number is rounded up to a multiple of the batch size, since the engine would round it down.
+    """
     assert setup_of({"available_blocks": requested}).num_blocks == blocks
 
 

@@ -1,4 +1,4 @@
-"""Which HTTP requests of cases the official client sends."""
+"""Tests of which HTTP requests of cases are sent by the official OpenAI client."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The loader: valid suites load with their positions; every error is reported in one line with the right position."""
+"""Tests of the loader: valid suites load, and every error is reported in one line with the right position."""
 
 import codecs
 import os
@@ -374,7 +374,7 @@ def test_mutated_data(tmp_path_factory: pytest.TempPathFactory, text: str, edits
 
 
 def walk(data: Any) -> list[Any]:
-    """Return every list and mapping in ``data``."""
+    """Return every list and mapping in ``data``, at any depth."""
     inner = data.values() if isinstance(data, dict) else data if isinstance(data, list) else ()
     own = [data] if isinstance(data, dict | list) else []
     return own + [found for value in inner for found in walk(value)]

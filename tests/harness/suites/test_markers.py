@@ -1,4 +1,4 @@
-"""Marker expressions with unknown markers."""
+"""Tests of marker expressions (``-m``) that contain unknown markers."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Conversion of prompts to token ids."""
+"""Tests of the conversion of the prompts of cases to token ids."""
 
 import os
 import random

@@ -1,4 +1,4 @@
-"""Time-lines of sequences, from full and short tables, as text and as SVG."""
+"""Tests of time-lines of sequences, which are drawn from full and short step tables, as text and as SVG."""
 
 import json
 from xml.etree import ElementTree

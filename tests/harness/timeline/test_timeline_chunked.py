@@ -1,4 +1,7 @@
-"""Time-lines of the chunked scheduler: chunks, found and shared blocks, pauses, tkv per request, as text and as SVG."""
+"""Tests of time-lines of the chunked scheduler, as text and as SVG.
+
+They show chunks, found and shared blocks, pauses, and the tkv of each request.
+"""
 
 import json
 from dataclasses import asdict
@@ -56,13 +59,16 @@ def ran(requests: tuple[Request, ...], limits: SchedulingLimits) -> Run:
 
 @pytest.fixture(scope="module")
 def twins() -> Run:
-    """Return a run of two equal prompts: request 1 finds two blocks, computes one again, and shares three."""
+    """Return a run of two requests with the same prompt.
+
+    Request 1 finds two blocks in the prefix cache, computes one of them again, and shares three blocks with request 0.
+    """
     return ran(TWINS, SchedulingLimits(512, 4, 35, 2048))
 
 
 @pytest.fixture(scope="module")
 def paused() -> Run:
-    """Return a run of two requests that cannot decode together: one is paused in each step."""
+    """Return a run of two requests that cannot decode together, so that one of them is paused in each step."""
     requests = tuple(Request.model_validate({"prompt": {"random_tokens": 40}, "max_tokens": 4}) for _ in range(2))
     return ran(requests, SchedulingLimits(512, 4, 35, 64))
 
@@ -117,7 +123,10 @@ def test_what_is_drawn_fills_what_the_engine_says_it_holds(workload: ChunkedWork
 
 
 def again(stretch: Stretch) -> int:
-    """Return the tokens of blocks that are drawn more than once."""
+    """Return the number of tokens in shared blocks that a time-line draws for more than one sequence.
+
+    A block counts once for each sequence after the first.
+    """
     owners: dict[tuple[int, tuple[int, ...]], int] = {}
     for sequence, runs in stretch.shared.items():
         for first, last, others in runs:

@@ -1,4 +1,7 @@
-"""What is missing of the extras, as one sentence: before a run where a driver can't do without, else at each case."""
+"""Tests of missing packages of the extras, which are reported in one sentence.
+
+If the driver cannot run without a package, the run is refused. Otherwise each case that needs it reports it.
+"""
 
 import re
 import tomllib
@@ -44,7 +47,7 @@ Hide = Callable[..., None]
 
 @pytest.fixture
 def hide(monkeypatch: pytest.MonkeyPatch) -> Hide:
-    """Return a function that makes modules missing."""
+    """Return a function after whose call only the modules with the given names are missing."""
 
     def hidden(*names: str) -> None:
         monkeypatch.setattr(extras, "find_spec", lambda name: None if name in names else object())
@@ -109,7 +112,7 @@ def test_clients_are_refused_without_their_packages(hide: Hide) -> None:
 
 
 def test_cases_over_http_are_skipped_where_only_the_engine_is_installed(tmp_path: Path) -> None:
-    """``pip install spyre-cb[engine]``: the other cases run."""
+    """With ``pip install spyre-cb[engine]`` only, cases over HTTP are skipped, and all other cases run."""
     (tmp_path / "conftest.py").write_text(HIDDEN.format(hidden={"fastapi", "httpx"}))
     write(tmp_path, mine=HTTP_AND_NOT)
     done = run(tmp_path, "mine.yaml")
@@ -128,7 +131,7 @@ def test_cases_over_http_are_skipped_where_only_the_engine_is_installed(tmp_path
     ],
 )
 def test_a_file_that_is_no_suite_is_reported_first(named: str, says: str, tmp_path: Path) -> None:
-    """Installing an engine would not help."""
+    """If a named file is not a suite, only that is reported, and not that the engine's packages are missing."""
     (tmp_path / "conftest.py").write_text(HIDDEN.format(hidden={"torch"}))
     write(tmp_path, mine=HTTP_AND_NOT, compose="services: {}\n")
     done = run(tmp_path, named)

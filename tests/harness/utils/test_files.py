@@ -1,4 +1,4 @@
-"""Files are written whole or not at all."""
+"""Tests that files are either written as a whole or not changed."""
 
 import os
 import stat

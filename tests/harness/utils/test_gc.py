@@ -1,4 +1,4 @@
-"""The gc is paused and always restored."""
+"""Tests that the garbage collector is paused in a block and always enabled again after it."""
 
 import gc
 import weakref
@@ -18,7 +18,7 @@ def _collecting() -> Iterator[None]:
 
 @pytest.fixture
 def nothing_frozen(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Unfreeze objects, which a test run freezes after collection."""
+    """Undo the ``gc.freeze`` of the test session for one test, and freeze objects again after the test."""
     gc.unfreeze()
     monkeypatch.setattr(gc_module, "_frozen_here", False)
     yield

@@ -1,4 +1,4 @@
-"""The summary of the time of a run by purpose."""
+"""Tests of the summary of the time that a run spent, by purpose."""
 
 import json
 import re
@@ -45,7 +45,7 @@ def test_a_summary_leaves_out_what_there_was_none_of() -> None:
     ],
 )
 def test_every_process_of_a_run_is_counted(tmp_path: Path, mode: str, engines: int) -> None:
-    """Two cases of one engine, which is started in each fork in simulation."""
+    """Two cases of one engine run in each mode. In simulation, each forked process starts the engine again."""
     write(tmp_path, one=GOOD.replace("mine", "one"), two=GOOD.replace("mine", "two"))
     done = simulated(tmp_path, *mode.split(), "--cb-results", "r.jsonl", ".")
     assert "2 passed" in done.stdout, done.stdout + done.stderr

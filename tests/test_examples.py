@@ -1,4 +1,4 @@
-"""The inference scripts, in subprocesses."""
+"""Tests of the scripts in examples/, which are run in subprocesses."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""The pictures in docs/ equal the output of the commands next to them."""
+"""Tests that the pictures in docs/ are up to date: the commands shown next to them write the same files."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The numbers and the terminal output in README.md are up to date."""
+"""Tests that the numbers and the terminal output in README.md are up to date."""
 
 import re
 from collections import Counter
@@ -68,7 +68,10 @@ def test_it_is_short() -> None:
     "page", sorted(p for p in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]), ids=lambda p: p.name
 )
 def test_links_lead_somewhere(page: Path) -> None:
-    """Pages that the site generates are checked by its build (tests/docs_site/test_site.py)."""
+    """Links from a page to files must have a target.
+
+    Links to generated pages are checked when the site is built (tests/docs_site/test_site.py).
+    """
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
         if not target.startswith(("http", "catalogue/", "reference/")):
             assert (page.parent / target).exists(), target
@@ -81,7 +84,7 @@ PACKAGES = ("engine", "harness", "checkpoints", "spyre_cb")
 
 
 def test_files_that_are_named_are_there() -> None:
-    """Pages, comments and docstrings must use the current paths of files."""
+    """Paths of files in pages, comments and docstrings must exist."""
     sources = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
     folders = ("engine", "harness", "checkpoints", "releases", "spyre_cb", "tests", "benchmarks", "examples", "recipes")
     files = [*(path for folder in folders for path in (ROOT / folder).rglob("*.py")), ROOT / "conftest.py"]

@@ -1,4 +1,4 @@
-"""Every requirement is tested by a case, and every case lists its requirements."""
+"""Tests that every requirement is tested by a case or a test, and that every case lists its requirements."""
 
 import ast
 from pathlib import Path
@@ -40,7 +40,7 @@ def left_to_tests() -> set[str]:
 
 
 def marked_in_tests() -> set[str]:
-    """Return the ids in ``@pytest.mark.requirement(...)`` of all tests of the project."""
+    """Return the ids of the requirements that tests of the project name with ``@pytest.mark.requirement``."""
     sources = (path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
     calls = (node for source in sources for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
     marks = (call for call in calls if ast.unparse(call.func) == "pytest.mark.requirement")

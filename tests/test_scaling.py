@@ -1,4 +1,4 @@
-"""The simulated schedule of a nightly run: benchmarks/schedule.py, and with lost nodes: cluster_night.py."""
+"""Tests of the simulation of a nightly run (benchmarks/schedule.py), also with lost nodes (cluster_night.py)."""
 
 import importlib
 from random import Random
@@ -44,7 +44,7 @@ def test_a_job_that_never_fits_is_an_error() -> None:
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Return the module cluster_night, which is a program."""
+    """Return the module benchmarks/cluster_night.py, which is not in a package."""
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     return importlib.import_module("cluster_night")
 

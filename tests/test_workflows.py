@@ -1,4 +1,4 @@
-"""The workflows in .github: valid YAML, existing commands, complete shards."""
+"""Tests of the workflows in .github: the YAML is valid, the commands exist, and the shards are complete."""
 
 import os
 import re
@@ -27,7 +27,7 @@ def commands(name: str) -> list[str]:
 
 
 def test_all_are_what_github_takes() -> None:
-    """Check workflows with the JSON Schema of check-jsonschema."""
+    """Check the workflows with the JSON Schema for GitHub workflows that check-jsonschema includes."""
     names = ["ci.yml", "conformance-cards.yml", "docs.yml", "properties.yml", "release.yml"]
     assert [file.name for file in WORKFLOWS] == names
     check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows"]
@@ -78,7 +78,7 @@ def test_the_nightly_run_is_on_cards_in_parts_that_make_a_whole() -> None:
 
 
 def test_the_nightly_command_is_one_that_pytest_understands(tmp_path: Path) -> None:
-    """With the shard numbers filled in, without running tests and without --cb-require-hardware."""
+    """Pass the nightly command with shard numbers to pytest, without ``--cb-require-hardware``. No tests are run."""
     (command,) = (each for each in commands("conformance-cards.yml") if "pytest" in each)
     filled = (
         command.replace("${{ matrix.shard }}", "2").replace("${{ strategy.job-total }}", "4").replace("$RETRIES", "1")

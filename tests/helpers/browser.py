@@ -1,4 +1,4 @@
-"""Tests in a headless Chromium, with axe-core for accessibility. ``make browser`` installs what they need."""
+"""Helpers for tests in a headless Chromium, with axe-core for accessibility. ``make browser`` installs both."""
 
 import os
 import shutil
@@ -23,7 +23,7 @@ def started_browser() -> Iterator[Any]:
 
 
 def violations(page: Any, *without: str) -> list[str]:
-    """Return the violations of axe's rules (WCAG 2 A, AA and others) in a page, one line for each element.
+    """Return the violations of axe-core's rules (WCAG 2 A, AA and others) in a page, one line for each element.
 
     Elements that match a CSS selector in ``without`` are not checked.
     """

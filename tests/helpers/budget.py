@@ -7,5 +7,5 @@ NIGHTLY = "SPYRE_CB_NIGHTLY"
 
 
 def examples(few: int, many: int) -> int:
-    """Return ``many`` in the nightly run, else ``few``."""
+    """Return the number of examples of a property test: ``many`` in the nightly run, else ``few``."""
     return many if os.environ.get(NIGHTLY) == "1" else few

@@ -44,7 +44,7 @@ def tests_of(driver: Driver) -> Iterator[Test]:
 def outcome_of(test: Test, driver: Driver, sessions: Sessions) -> str | None:
     """Run a test and return the text of its failure, or None if it passed.
 
-    ``sessions`` is used and extended, so that tests with the same setup share an engine.
+    Sessions are taken from ``sessions`` and added to it, so that tests with the same engine setup share an engine.
     """
     setup = test.expanded.setup
     session = sessions.setdefault(setup, driver.open(setup)) if setup not in sessions else sessions[setup]

@@ -24,9 +24,10 @@ PROMPT = "$ "
 
 @dataclass(frozen=True)
 class Block:
-    """A code block. ``kind`` is one of KINDS, and ``argument`` the text after the colon of the comment, such as REASON.
+    """A code block.
 
-    ``line`` is the number of the line with the opening fence.
+    ``kind`` is one of KINDS, and ``argument`` is the text after the colon in the comment before the block. ``line`` is
+    the line number of the opening fence.
     """
 
     page: Path
@@ -44,7 +45,7 @@ class Block:
     def commands(self) -> list[str]:
         """Return the commands of a block, without the comments at the ends of lines.
 
-        These are the lines that begin with the prompt ``$``. If there are none, all lines are commands.
+        Commands are the lines that begin with the prompt ``$``, or all lines if there is no such line.
         """
         lines = re.sub(r"\\\n\s*", "", self.text).splitlines()
         prompted = [line.removeprefix(PROMPT) for line in lines if line.startswith(PROMPT)]
@@ -58,7 +59,7 @@ class Block:
 
 
 def blocks_of(page: Path) -> list[Block]:
-    """Return the code blocks of a page, in order. Raises ValueError if a comment is not of one of KINDS."""
+    """Return the code blocks of a page, in order. Raises ValueError if a comment is not of a kind in KINDS."""
     text = page.read_text(encoding="utf-8")
     everywhere = _PAGE.search(text)
     found = []
@@ -76,10 +77,7 @@ def blocks_of(page: Path) -> list[Block]:
 
 
 def normalised(text: str) -> str:
-    """Return printed text with durations replaced by ``N s``, and without the ``=`` around headings.
-
-    These differ from run to run.
-    """
+    """Replace durations in printed text by ``N s``, and remove ``=`` around headings. Both differ from run to run."""
     without = re.sub(r"\b\d+\.\d+ ?s\b", "N s", text)
     lines = (line.strip("=").strip() if line.startswith("==") else line.rstrip() for line in without.splitlines())
     return "\n".join(lines)

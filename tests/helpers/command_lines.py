@@ -20,7 +20,10 @@ PLACEHOLDERS = {"FILE": "suites/scheduler_steps/joining.yaml", "FOLDER": "pictur
 
 
 def problems(line: str) -> Iterator[str]:
-    """Yield what is wrong with the commands in a line. Options of pytest are not checked: see ``parsed_by_pytest``."""
+    """Yield what is wrong with the commands in a line.
+
+    The options of pytest are checked by ``parsed_by_pytest`` instead.
+    """
     for words in simple_commands(line):
         program, *arguments = words
         name = Path(program).name
@@ -78,9 +81,9 @@ def _spyre_cb(arguments: Sequence[str]) -> Iterator[str]:
 
 
 def _there(word: str) -> str:
-    """Return the path of an existing file if ``word`` is a file that does not exist, else ``word``.
+    """Return the path of an existing file in place of ``word``, if ``word`` is a file that an earlier command writes.
 
-    Files that do not exist are written by earlier commands of the page.
+    Otherwise return ``word``. Files that do not exist in the repository count as written by an earlier command.
     """
     is_file = word.endswith((".json", ".jsonl", ".yaml")) and not (ROOT / word).exists()
     return str(ROOT / PLACEHOLDERS["FILE"]) if is_file else word
@@ -103,9 +106,9 @@ def _python(arguments: Sequence[str]) -> Iterator[str]:
 
 
 def _sources_of(script: str) -> str:
-    """Return the source text in which the options of a script can be defined.
+    """Return the source text of all files in which the options of a script can be defined.
 
-    This is the text of the Python files in the folder of the script, of harness/cli, and of engine/flags.py.
+    These are the Python files in the folder of the script, those of harness/cli, and engine/flags.py.
     """
     path = ROOT / script
     folder = path.parent if path.is_file() else path.with_suffix("")
@@ -118,7 +121,7 @@ def _is_target(word: str) -> bool:
 
 
 def parsed_by_pytest(commands: Sequence[Sequence[str]]) -> str:
-    """Parse the arguments of many pytest commands in one process. Return what pytest printed about wrong arguments."""
+    """Parse the arguments of many pytest commands in one process. Return pytest's messages about wrong arguments."""
     script = """if True:
         import json, sys, pytest
 

@@ -21,7 +21,7 @@ P = TypeVar("P", bound=StepPlan)
 
 
 class ScriptedTokens:
-    """An executor without a model. A request gets the tokens that ``script`` has for its id, and then token 7."""
+    """An executor without a model. ``script`` has the tokens of a request by its id; further tokens are 7."""
 
     def __init__(self, script: Mapping[str, Sequence[int]] | None = None) -> None:
         self._script = script or {}
@@ -52,13 +52,13 @@ def core_with(
 
 
 def request(request_id: str, prompt_length: int, max_tokens: int, **params: Any) -> Request:
-    """Return a greedy request. All tokens of its prompt are the same; ``params`` are SamplingParams."""
+    """Return a greedy request whose prompt repeats one token. ``params`` are further fields of SamplingParams."""
     sampling_params = SamplingParams(temperature=0, max_tokens=max_tokens, **params)
     return Request(request_id, (5,) * prompt_length, sampling_params)
 
 
 def add(core: EngineCore, *requests: Request) -> EngineCore:
-    """Queue requests in the given order, and return the core."""
+    """Add requests to the queue of an engine core in the given order, and return the core."""
     for each in requests:
         core.add_request(each)
     return core
@@ -70,7 +70,7 @@ def step(core: EngineCore, times: int) -> StepRecord:
 
 
 def pool_of(core: EngineCore) -> BlockPool:
-    """Return the block pool of a core, which must have the continuous scheduler."""
+    """Return the block pool of an engine core. The core must have the continuous scheduler."""
     assert isinstance(core.scheduler, ContinuousScheduler)
     return core.scheduler.pool
 
@@ -82,7 +82,7 @@ def planned(record: StepRecord, kind: type[P]) -> P:
 
 
 def with_logprobs(completion: CompletionOutput) -> list[tuple[int, Mapping[int, Logprob]]]:
-    """Return each generated token id with the logprobs of its position, by token id.
+    """Return a pair for each generated token: its id, and the logprobs at its position by token id.
 
     Raises AssertionError if the request did not ask for logprobs.
     """
@@ -91,7 +91,7 @@ def with_logprobs(completion: CompletionOutput) -> list[tuple[int, Mapping[int, 
 
 
 def run(core: EngineCore) -> list[StepRecord]:
-    """Run steps until there is no work, and return their records."""
+    """Run steps until the engine core has no work, and return the records of these steps."""
     records: list[StepRecord] = []
     while core.has_work:
         records.append(core.step())
@@ -111,7 +111,7 @@ def is_one_sentence(message: str) -> bool:
 
 
 class Arrival(NamedTuple):
-    """A request of a random workload: lengths in tokens, and the step before which it is queued."""
+    """A request of a random workload: its lengths in tokens, and the step before which it is queued."""
 
     prompt_length: int
     max_tokens: int
@@ -119,13 +119,16 @@ class Arrival(NamedTuple):
 
 
 class Workload(NamedTuple):
-    """Requests in the order of their arrival, and limits. The limits allow each of the requests to run alone."""
+    """Requests of a random workload in the order of their arrival, with limits that allow each request to run alone."""
 
     limits: Limits
     arrivals: list[Arrival]
 
     def queue(self, core: EngineCore) -> tuple[str, ...]:
-        """Queue the requests that arrive before the next step, and return their ids: positions in ``arrivals``."""
+        """Queue the requests that arrive before the next step.
+
+        Return their ids, which are their positions in ``arrivals``.
+        """
         due = [i for i, arrival in enumerate(self.arrivals) if arrival.join_step == core.steps_done]
         add(core, *(request(str(i), *self.arrivals[i][:2]) for i in due))
         return tuple(map(str, due))

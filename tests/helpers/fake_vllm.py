@@ -19,12 +19,12 @@ NAMES = ("0-0", "1-1")
 
 
 def logprobs(ids: list[int], values: list[float]) -> tuple[Any, Any, Any, None]:
-    """Return what vLLM calls a LogprobsLists, for one position with these token ids and logprobs."""
+    """Return a fake of vLLM's LogprobsLists for one position, with these token ids and their logprobs."""
     return numpy.array([ids]), numpy.array([values], dtype="float32"), numpy.array([1]), None
 
 
 def output(name: str, token: int, *more: tuple[list[int], list[float]]) -> SimpleNamespace:
-    """Return a fake EngineCoreOutput with one token. ``more`` is at most one pair of token ids and logprobs."""
+    """Return a fake EngineCoreOutput with one token. ``more`` is empty or one pair: token ids, and their logprobs."""
     return SimpleNamespace(request_id=name, new_token_ids=[token], new_logprobs=logprobs(*more[0]) if more else None)
 
 
@@ -152,7 +152,7 @@ def fake_llm() -> SimpleNamespace:
 
 
 def install(patch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """Replace the imports of vLLM by fake modules, and let sessions of the driver use a fake LLM."""
+    """Replace the modules of vLLM by fakes, and return the fake LLM that the driver then uses."""
     vllm, engine, platforms = ModuleType("vllm"), ModuleType("vllm.v1.engine"), ModuleType("vllm.platforms")
     patch.setattr(vllm, "SamplingParams", FakeParams, raising=False)
     patch.setattr(engine, "EngineCoreRequest", FakeRequest, raising=False)

@@ -28,7 +28,10 @@ STEPS: list[dict[str, Any]] = [
 
 
 class FakeManager:
-    """A fake of vLLM's KVCacheManager, with what the driver reads, and which the driver can initialise again."""
+    """A fake of vLLM's KVCacheManager with the attributes that the driver reads.
+
+    The driver can call ``__init__`` again.
+    """
 
     def __init__(self, **made_with: Any) -> None:
         self.made_with = made_with
@@ -40,7 +43,7 @@ class FakeManager:
 
 
 class FakeChunkedCore(FakeCore):
-    """A fake EngineCore that plays back recorded steps."""
+    """A fake EngineCore of the plugin's chunked scheduler that plays back recorded steps."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,7 +94,7 @@ def _blocks(step: dict[str, Any]) -> dict[str, list[SimpleNamespace]]:
 
 
 def install_chunked(patch: pytest.MonkeyPatch) -> None:
-    """Replace the imports of vLLM by fake modules, and let sessions of the driver use a fake LLM."""
+    """Replace the modules of vLLM and of the plugin by fakes, so that the driver uses a fake LLM."""
     install(patch)
     patch.setattr(chunked, "version_of", lambda package: "2.6.3")
     llm = fake_llm()

@@ -50,7 +50,10 @@ STEPS: list[dict[str, Any]] = [
 
 
 class FakeManager:
-    """A fake of vLLM's KVCacheManager, with what the driver reads, and which the driver can initialise again."""
+    """A fake of vLLM's KVCacheManager with the attributes that the driver reads.
+
+    The driver can call ``__init__`` again.
+    """
 
     def __init__(
         self,
@@ -71,7 +74,7 @@ class FakeManager:
 
 
 class FakeTokenBudgetCore(FakeCore):
-    """A fake EngineCore that plays back recorded steps."""
+    """A fake EngineCore of vLLM's own scheduler that plays back recorded steps."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -135,7 +138,7 @@ class FakeTokenBudgetCore(FakeCore):
 
 
 def install_token_budget(patch: pytest.MonkeyPatch) -> None:
-    """Replace the imports of vLLM by fake modules, and let sessions of the driver use a fake LLM."""
+    """Replace the modules of vLLM by fakes, so that the driver uses a fake LLM."""
     install(patch)
     llm = fake_llm()
     core, client = FakeTokenBudgetCore(), llm.llm_engine.engine_core

@@ -1,4 +1,4 @@
-"""Start a server of the reference engine in a fork of this process, which has imported all modules. For tests only."""
+"""Program for tests: start a server of the reference engine in a fork of a process that has imported all modules."""
 
 import os
 import sys

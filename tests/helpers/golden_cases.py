@@ -15,9 +15,9 @@ from harness.types import RequestSpec, SchedulerOptions, SchedulingLimits, StepR
 
 
 class GoldenCase(NamedTuple):
-    """A case, what the scheduler model needs to predict its steps, and its golden table.
+    """A case, the arguments with which the scheduler model predicts its steps, and its golden table.
 
-    ``limits`` are the effective limits. ``rows`` may omit plain decodes (see ``StepRow``).
+    ``limits`` are the effective limits. ``rows`` may leave out plain decodes (see ``StepRow``).
     """
 
     case: StepsCase
@@ -28,7 +28,10 @@ class GoldenCase(NamedTuple):
 
 
 def golden_cases(path: Path) -> Iterator[GoldenCase]:
-    """Yield the cases of a suite for the eager backend, with the effective limits of an engine without a model."""
+    """Yield the cases of a suite for the eager backend.
+
+    The limits are the effective ones of an engine without a model.
+    """
     suite = load_suite(path).suite
     for expanded in expand(suite, ["tiny-granite"]):
         case = expanded.case

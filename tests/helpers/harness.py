@@ -17,7 +17,7 @@ IDLE = StepRecord("idle", (), (), ())
 
 
 class Simulated(NamedTuple):
-    """A run of the reference engine's scheduler without a model, with the arguments that checks need.
+    """A run of the reference engine's scheduler without a model, with the arguments that checks of a run need.
 
     ``limits`` are the effective limits, none of which is None.
     """
@@ -50,7 +50,7 @@ def suite(*case_ids: str, limits: dict[str, int] | None = None, max_tests: int =
 
 
 def a_request(prompt_length: int, max_tokens: int, **more: Any) -> Request:
-    """Return a ``Request`` of a suite, whose prompt has random tokens."""
+    """Return a ``Request`` of a suite with a prompt of random tokens. ``more`` are further fields."""
     return Request(prompt=Prompt(random_tokens=prompt_length), max_tokens=max_tokens, **more)
 
 
@@ -82,7 +82,7 @@ def two_that_overlap() -> Simulated:
 
 
 def doctored(run: Run, number: int, **changes: Any) -> Run:
-    """Return a copy of the run in which the step with this number has other values (``changes``, by field)."""
+    """Return a copy of the run in which step ``number`` has other values. ``changes`` has them by field."""
     steps = [step._replace(**changes) if step.step == number else step for step in run.steps]
     return replace(run, steps=tuple(steps))
 

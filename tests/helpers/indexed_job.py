@@ -48,10 +48,11 @@ EngineCore.step = slow
 
 @dataclass
 class Cluster:
-    """A folder with suites, on which the Jobs of a nightly run are run as local processes.
+    """A folder with suites, in which the Jobs of a nightly run are run as local processes.
 
     ``parts`` is the number of parts (shards) of the tests. ``log`` has a pair for each pod that ended: its index in the
-    Job, and its exit status as text, or ``killed``. ``given up`` follows if the index has failed.
+    Job, and its exit status as text, or ``killed``. If an index has failed finally, its last pair is followed by one
+    with ``given up``.
     """
 
     folder: Path
@@ -76,7 +77,7 @@ class Cluster:
         return self.merge()
 
     def index(self, index: int, random: Random) -> None:
-        """Run pods of one index of the Job, one after the other, until the index has succeeded or failed."""
+        """Run pods of an index of the Job one after the other, until one of them succeeds or the index has failed."""
         job = self.job()
         rules = job["spec"]["podFailurePolicy"]["rules"]
         final = next(rule["onExitCodes"]["values"] for rule in rules if rule["action"] == "FailIndex")
@@ -93,9 +94,10 @@ class Cluster:
         self.log.append((index, "given up"))
 
     def pod(self, index: int, random: Random | None) -> int:
-        """Run one pod of an index, and return its exit status, negative if it was killed.
+        """Run one pod of an index. Return its exit status, or a negative number if the pod was killed.
 
-        With ``random``, kill the pod while a test runs, after at most three more results, unless it ends before that.
+        With ``random``, the pod is killed while a test runs and at most three results are new, unless it ends before
+        that.
         """
         file = self.results / "uid-spyre-cb-parts" / f"part-{index}.jsonl"
         environment = {"JOB_COMPLETION_INDEX": str(index)}
@@ -116,7 +118,7 @@ class Cluster:
         return process.wait(60)
 
     def command(self, index: int) -> list[str]:
-        """Return the command of a pod, with local folders for those of the pod, and with ``--simulate``."""
+        """Return the command of a pod for a local process, with local folders and with ``--simulate``."""
         [part] = self.job()["spec"]["template"]["spec"]["containers"]
         known = {"JOB_UID": "uid-spyre-cb-parts", "JOB_COMPLETION_INDEX": str(index)}
         words = [re.sub(r"\$\((\w+)\)", lambda match: known[match[1]], word) for word in part["args"]]
@@ -136,7 +138,7 @@ class Cluster:
         return next(each for each in _manifests() if each["metadata"]["name"] == "spyre-cb-parts")
 
     def merge(self) -> int:
-        """Run the scripts of the merge Job's containers, and return the exit status of the last script."""
+        """Run the scripts of the merge Job's containers in order, and return the exit status of the last script."""
         bin_, jobs = self.folder / "bin", self.folder / "jobs"
         for folder in (bin_, jobs):
             folder.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""Helpers for tests of the continuous scheduler's invariants: correct runs (GOOD), and checks of changed runs."""
+"""Helpers for tests of the continuous scheduler's invariants: correct runs (GOOD), and checks of verdicts."""
 
 import re
 
@@ -27,7 +27,7 @@ def checked(seen: Simulated, run: Run | None = None, **limits: int) -> Verdict:
 
 
 def broken(verdict: Verdict, rule: str, first: str, *others: str) -> None:
-    """Check that a verdict reports ``first`` in its headline, ``others`` in its details, and names ``rule``.
+    """Check that a verdict failed with ``first`` in its headline, ``others`` in its details, and the rule ``rule``.
 
     ``first`` has the form ``step N: WHAT``.
     """
@@ -59,5 +59,5 @@ GOOD = {
 
 
 def step_where(seen: Simulated, **values: object) -> int:
-    """Return the number of the first step whose fields have these values."""
+    """Return the number of the first step of a run whose fields have the given values."""
     return next(s.step for s in seen.run.steps if all(getattr(s, name) == value for name, value in values.items()))

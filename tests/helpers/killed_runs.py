@@ -30,7 +30,10 @@ OUTCOMES = {"first": "passed", "fails": "failed", "hangs": "passed", "other": "p
 
 
 def suites_with_a_hang(folder: Path) -> None:
-    """Write a suite for each case, and a conftest.py that lets one case hang and records which cases ran."""
+    """Write a suite for each case in OUTCOMES, and a conftest.py that makes one case hang.
+
+    The conftest.py also records which cases ran.
+    """
 
     def one(name: str, text: str) -> str:
         return text.replace("suite: mine", f"suite: {name}").replace("suite: wrong", f"suite: {name}")
@@ -69,7 +72,7 @@ def start(folder: Path, *arguments: str, environment: Mapping[str, str] | None =
 
 
 def ran(folder: Path) -> set[str]:
-    """Return the ids of the cases that ran since the last call. Delete the file in which they were recorded."""
+    """Return the ids of the cases that ran since the last call, and delete the file in which they are recorded."""
     names = set((folder / "ran").read_text(encoding="utf-8").split())
     (folder / "ran").unlink()
     return names
@@ -80,5 +83,5 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
 
 
 def outcomes(lines: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Return the outcome of each case, by the id of the case, from the lines of a results file."""
+    """Return the outcome of each test in the lines of a results file, by the id of the case."""
     return {line["test"].rpartition("::")[2].partition("[")[0]: line["outcome"] for line in lines if "test" in line}

@@ -27,7 +27,7 @@ def rendered(folder: Path) -> list[Manifest]:
 
 
 def _applied(folder: Path, manifests: list[Manifest]) -> list[Manifest]:
-    """Add the resources of a kustomization or component to ``manifests``, and apply its changes to all of them."""
+    """Add the resources of a kustomization or component to ``manifests``, and apply its changes to all manifests."""
     its = _read(folder / "kustomization.yaml")[0]
     if unknown := its.keys() - KNOWN:
         raise ValueError(f"{folder}: unknown fields for tests/helpers/kustomization.py: {', '.join(sorted(unknown))}")

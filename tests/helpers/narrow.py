@@ -1,4 +1,4 @@
-"""``present`` returns a value whose type allows None, after an assertion that it is not None."""
+"""A helper for values whose type allows None: ``present`` asserts that the value is not None, and returns it."""
 
 from typing import TypeVar
 

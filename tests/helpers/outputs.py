@@ -39,9 +39,10 @@ LOGPROBS = tuple(-0.1 * (i + 1) for i in range(len(TEXT)))
 
 
 def reference(token_ids: Sequence[int], logprobs: Sequence[float] = LOGPROBS, margin: float = 3.0) -> Reference:
-    """Return a reference output with these tokens and logprobs, and two alternatives for each token.
+    """Return a reference output with these tokens and logprobs, and with two alternatives for each token.
 
-    The alternatives are the next letter, whose logprob is lower by ``margin``, and ``z``, lower by ``margin + 1``.
+    The first alternative is the next letter, with a logprob that is lower by ``margin``. The second is ``z``, lower by
+    ``margin + 1``.
     """
     return Reference(
         tuple(
@@ -55,7 +56,7 @@ RIGHT = reference(LETTERS.encode(TEXT))
 
 
 class Rescoring(Oracle):
-    """An oracle (computes reference outputs) whose ``scored`` returns a given output, without a model."""
+    """An oracle, which computes reference outputs. Its method ``scored`` returns a given output and runs no model."""
 
     def __init__(self, given: Reference) -> None:
         super().__init__(may_compute=True)

@@ -29,7 +29,7 @@ class Elements(HTMLParser):
 
 
 def plain(html: str) -> str:
-    """Return the visible text of HTML, with each run of white space replaced by one space."""
+    """Return the visible text of HTML. Each sequence of white space is replaced by one space."""
     body = re.sub(r"<(style|script)>.*?</\1>", "", html, flags=re.DOTALL)
     return " ".join(unescape(re.sub(r"<[^>]*>", " ", body)).split())
 

@@ -1,4 +1,4 @@
-"""Helpers for tests of reports: artificial results of tests, and the HTML page that is written from them."""
+"""Helpers for tests of reports: artificial results, and the HTML page that is written from them."""
 
 import base64
 import gzip
@@ -41,7 +41,7 @@ def page(tmp_path: Path, results: Sequence[Record], exitstatus: int = 0, **heade
 
 
 def unpacked(html: str) -> str:
-    """Return the page with the compressed content of every test decompressed and put in its place."""
+    """Return the HTML page with the compressed content of every test replaced by the decompressed content."""
     found = re.search(r'<script type="application/gzip" id="packed">(.*?)</script>\n', html)
     assert found is not None
     bodies = json.loads(gzip.decompress(base64.b64decode(found[1])))
@@ -55,9 +55,9 @@ def unpacked(html: str) -> str:
 
 
 def written(tmp_path: Path, results: Sequence[Record], exitstatus: int = 0, **header: Any) -> str:
-    """Return the HTML page for these results, converted to JSON and back as in a results file.
+    """Return the HTML page for these results. The results are first converted to JSON and back, as in a results file.
 
-    ``header`` has fields that are added to HEADER.
+    ``header`` has fields that are added to the header line of the results file (HEADER).
     """
     path = tmp_path / "page.html"
     footer = {"footer": 1, "counts": {}, "exitstatus": exitstatus, "seconds": 72.4}
@@ -87,7 +87,7 @@ def record(case: str, outcome: str = "passed", configuration: str = "tiny-granit
 
 
 def poor(case: str, outcome: str, text: str, configuration: str = "tiny-granite-eager") -> Record:
-    """Return a result with only four fields, as of a test that was skipped before its start, or whose process died."""
+    """Return a result with only four fields, like that of a test that was skipped before its start, or crashed."""
     return {"test": f"{SUITE}::{case}[{configuration}]", "outcome": outcome, "seconds": 0.0, "text": text}
 
 
@@ -96,7 +96,10 @@ def verdict(passed: bool, headline: str, **more: Any) -> Record:
 
 
 def steps_verdict(expected: Sequence[StepRow], seen: Sequence[StepRow], blocks: bool = True) -> Record:
-    """Return the verdict of ``check_steps`` for a run with the rows ``seen``. ``blocks`` is as in ``check_steps``."""
+    """Return the verdict of ``check_steps`` for a run whose rows are ``seen``.
+
+    ``blocks`` is its parameter of that name.
+    """
     kinds = {row.step: kind_of(row, before) for before, row in zip([None, *seen[:-1]], seen, strict=True)}
     run = Run(tuple(as_step(row, kinds[row.step], blocks) for row in seen), ())
     checked = check_steps(run, expected, blocks=blocks)
@@ -158,7 +161,7 @@ def changed(rows: Sequence[StepRow], first: int, last: int | None = None, **cell
 def results(count: int) -> list[Record]:
     """Return ``count`` results with step tables and time-lines. One in a hundred is a failure.
 
-    Results 1 and 2 are a skipped test and an error, and result 3 is of the chunked scheduler.
+    Result 1 is a skipped test, result 2 an error, and result 3 is of the chunked scheduler.
     """
     rows = table()
     drawn = steps_verdict(rows, rows)

@@ -1,4 +1,4 @@
-"""Get the ModelRunner of an LLM, which runs the model in this process."""
+"""Helpers that return the ModelRunner and the compiled model of an LLM whose model is in this process."""
 
 from engine.entrypoints.llm import LLM
 from engine.execution.compiled import CompiledModel

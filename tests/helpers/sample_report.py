@@ -21,7 +21,7 @@ SELECTION = "padding or volume_limit or joining or blocks.yaml or batches"
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
-    """Apply the mutations during a test: that of the block table only in output cases, the two of the schedule always.
+    """Apply mutations during a test: two of the schedule always, and one of the block table in output cases only.
 
     With the mutation of the block table, all other cases would fail as well.
     """

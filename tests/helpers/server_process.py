@@ -24,7 +24,7 @@ SECONDS = 60
 
 
 class Server(NamedTuple):
-    """A server process that is ready to accept requests at ``url``."""
+    """A server process that accepts requests at ``url``."""
 
     url: str
     process: subprocess.Popen[str]
@@ -40,7 +40,7 @@ class Server(NamedTuple):
         return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines if line[:1] != "#")}
 
     def is_empty(self) -> bool:
-        """Return whether no request is unfinished and no block is held."""
+        """Return whether the server has no unfinished requests and no allocated blocks."""
         held = ("requests_unfinished", "requests_waiting", "requests_running", "tkv", "blocks_used", "blocks_reserved")
         metrics = self.metrics()
         return not any(metrics[f"spyre_cb_{name}"] for name in held)
@@ -62,9 +62,9 @@ def eventually(holds: Callable[[], bool]) -> None:
 
 
 def posted_by_hand(server: Server, body: object) -> socket.socket:
-    """Send a request for completions through a socket, and return the socket before the response is read.
+    """Send a completion request through a socket, and return the socket without reading the response.
 
-    The socket has a small receive buffer, so that a server that streams must wait for a slow reader.
+    The socket has a small receive buffer, so that a server that streams must wait until the response is read.
     """
     content = json.dumps(body).encode()
     connection = socket.socket()
@@ -83,7 +83,7 @@ def command(*arguments: str, module: str = "engine.entrypoints.server") -> list[
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Return the environment of this process without variables that affect a server, and with those in ``more``."""
+    """Return the environment of this process without the variables that affect a server, and with those in ``more``."""
     names = ("SPYRE_CB_API_KEY", "VLLM_SPYRE_DYNAMO_BACKEND", "VLLM_DT_MAX_BATCH_TKV_LIMIT")
     kept = {name: value for name, value in os.environ.items() if name not in names}
     return {**kept, "OMP_NUM_THREADS": "1", **more}
@@ -112,13 +112,13 @@ def started(*arguments: str, module: str = "engine.entrypoints.server", **enviro
 
 
 def error_of(error: "APIError") -> dict[str, Any]:
-    """Return OpenAI's error object from the exception that the client raised for a refused request."""
+    """Return the error object of the OpenAI API from the exception that the client raised for a refused request."""
     assert isinstance(error.body, dict)
     return error.body
 
 
 def post(server: Server, body: object, path: str = "/v1/completions", key: str = "none") -> httpx2.Response:
-    """Send ``body`` as JSON with the official client, and return the response, even if its status is an error."""
+    """Send ``body`` as JSON with the official client. Return the response, also if its status is an error."""
     from openai import APIStatusError, OpenAI
 
     with OpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0, timeout=SECONDS) as client:

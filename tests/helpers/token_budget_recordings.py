@@ -24,7 +24,10 @@ VERSIONS = ("0.27", "0.32")
 
 
 def config_of(workload: dict[str, Any], rules: str, **more: Any) -> EngineConfig:
-    """Return the configuration of an engine that is built with the limits and options of a recorded workload."""
+    """Return the configuration of an engine with the limits and options of a recorded workload.
+
+    ``rules`` is the version of vLLM whose rules the scheduler follows, and ``more`` are further fields.
+    """
     limits = workload["limits"]
     return EngineConfig(
         scheduler="token_budget",
@@ -54,7 +57,7 @@ class Replay:
         return scheduler
 
     def run(self, steps: int) -> None:
-        """Run ``steps`` steps. Before each step, add and abort the requests that the recording adds and aborts."""
+        """Run ``steps`` steps. Before each step, requests are added and aborted as in the recording."""
         for step in range(1, steps + 1):
             if step > 1:
                 self._arrive(step)

@@ -1,8 +1,8 @@
-"""``spyre-cb`` on sendnn-inference with one bug fixed in memory: an abort frees its reservation.
+"""Run ``spyre-cb`` on sendnn-inference with one bug fixed in memory: an abort frees the reservation of the request.
 
     .venv-sendnn-inference/bin/python -m tests.real_plugin.corrected search --driver vllm --scheduler chunked --all
 
-The known bug hides others: nearly every workload with an abort fails because of it (docs/findings.md).
+The known bug hides others, since nearly every workload with an abort fails because of it (docs/findings.md).
 """
 
 import importlib
@@ -16,7 +16,7 @@ from tests.real_plugin.patched import SCHEDULERS
 
 
 def give_back_what_was_reserved() -> None:
-    """Free reservations also for requests that are aborted between two steps."""
+    """Patch the plugin's scheduler: a request that is aborted between two steps frees its reserved blocks."""
     prepare(CHUNKED)
     module, _, name = SCHEDULERS[CHUNKED.package].partition(":")
     of = getattr(importlib.import_module(module), name)

@@ -42,7 +42,10 @@ FRONT = "self.waiting.prepend_request(request)"
 
 
 class Change(NamedTuple):
-    """The method, the original line, the changed line, and the case that must detect the change."""
+    """A change of one line of a scheduler: the method, the original line and the changed line.
+
+    ``case`` is the id of the case that must detect the change.
+    """
 
     method: str
     old: str
@@ -81,7 +84,7 @@ CHANGES = {"vllm-spyre": ONE_TKV, "sendnn-inference": CHUNKED, "vllm": TOKEN_BUD
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """Apply one change at a time."""
+    """Apply the change that PATCHED names during a test. With ``each``, apply the change that the case must detect."""
     plugin = find_plugin()
     assert plugin is not None, "the real plugin is not installed here"
     wanted = os.environ["PATCHED"]
@@ -96,9 +99,9 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 @contextmanager
 def changed(change: Change, plugin: Plugin) -> Iterator[None]:
-    """Apply a change to the scheduler, and undo it afterwards.
+    """Apply a change to the plugin's scheduler, and undo it at the end of the ``with`` block.
 
-    The code of the method is exchanged, not the method, because started engines have references to it.
+    The code object of the method is replaced, not the method, because started engines have references to the method.
     """
     prepare(plugin)
     module, _, name = SCHEDULERS[plugin.package].partition(":")

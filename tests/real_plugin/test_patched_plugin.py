@@ -1,6 +1,6 @@
-"""Each change of one line of the plugin's scheduler must fail the case about that line.
+"""Tests that each change of one line of a plugin's scheduler makes the case fail that is about that line.
 
-Needs the environments that ``make conformance-vllm`` builds, one for each plugin.
+The tests need the environments that ``make conformance-vllm`` builds, one for each plugin.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Kept results, the list of bugs, and the page that is rendered from them."""
+"""Tests of the kept results of releases, of the list of bugs, and of docs/releases.md, which is rendered from both."""
 
 import json
 from pathlib import Path
@@ -71,7 +71,7 @@ def test_a_later_result_of_a_test_replaces_an_earlier_one(tmp_path: Path) -> Non
 
 
 def test_skipped_cases_are_counted_by_reason(tmp_path: Path) -> None:
-    """A case that ran in one configuration was not skipped, and cases of other schedulers are not the engine's."""
+    """A case counts as skipped only if it ran in no configuration. Cases for other schedulers are not counted."""
     lacking = "the case needs http, which the driver vllm does not offer"
     file = results(
         tmp_path,
@@ -152,7 +152,7 @@ def test_the_page_says_in_which_release_cases_broke_and_were_mended() -> None:
 
 
 def test_the_page_is_rendered_from_what_is_kept() -> None:
-    """If this fails: python -m releases page > docs/releases.md"""
+    """docs/releases.md must be up to date. To update it: ``python -m releases page > docs/releases.md``"""
     assert (ROOT / "docs/releases.md").read_text(encoding="utf-8") == render()
 
 

@@ -1,4 +1,4 @@
-"""requirements/releases.txt, and the environments that are made of it."""
+"""Tests of requirements/releases.txt, and of the environments that are installed from its lines."""
 
 import os
 import subprocess
@@ -54,7 +54,10 @@ def test_a_mistake_in_the_table_has_a_place(tmp_path: Path, line: str, problem: 
 
 
 def test_the_fixed_lists_are_the_newest_lines() -> None:
-    """``PLUGIN=sendnn-inference`` and ``PLUGIN=sendnn-inference==2.6.3`` must test the same packages."""
+    """The newest release is also in a file of its own, with the same packages as its line in releases.txt.
+
+    So ``make`` tests the same packages with ``PLUGIN=sendnn-inference`` as with ``PLUGIN=sendnn-inference==2.6.3``.
+    """
     listed = (REQUIREMENTS / "sendnn-inference-2.6.3.txt").read_text(encoding="utf-8").splitlines()
     fixed = {line for line in listed if line and not line.startswith("#")}
     assert set(find("sendnn-inference==2.6.3").packages()) == fixed

@@ -1,4 +1,4 @@
-"""Why cases fail with releases: the bugs that were mended, and the reasons of releases/reasons.yaml."""
+"""Tests of the reasons for failures of releases: bugs that were fixed later, and entries of releases/reasons.yaml."""
 
 from pathlib import Path
 
@@ -12,7 +12,10 @@ OF_EACH_KIND = ("scheduler_steps/s/a", "output/s/a", "behaviour/s/a")
 
 
 def release(name: str, **failed: str) -> Kept:
-    """Return results of every kind, in which ``output/s/CASE`` failed with a text."""
+    """Return the kept results of a release. ``failed`` has the failure texts of cases ``output/s/CASE`` by CASE.
+
+    The results also have a passed case of each kind.
+    """
     cases = {case: CaseResult("passed", (), "") for case in OF_EACH_KIND}
     cases |= {f"output/s/{case}": CaseResult("failed", (), why) for case, why in failed.items()}
     return Kept(name, "", cases)

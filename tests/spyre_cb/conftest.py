@@ -1,4 +1,4 @@
-"""Fixtures: the built packages, and an environment of others that the wheel is installed into. Made once in a run."""
+"""Fixtures for tests of the built packages. They are made once in a run."""
 
 import json
 import os
@@ -29,7 +29,11 @@ GUESTS = (
 
 @dataclass(frozen=True)
 class Guest:
-    """An environment with other plugins and, now, with the wheel; and what a project did there before and after."""
+    """An environment with other plugins and this package's wheel.
+
+    ``before`` and ``after`` are the observations of runs of a foreign project before and after the wheel was installed,
+    by the name of the run.
+    """
 
     environment: Environment
     sdist: Path
@@ -40,9 +44,9 @@ class Guest:
 
 @pytest.fixture(scope="session")
 def guest(tmp_path_factory: pytest.TempPathFactory) -> Guest:
-    """Make the environment, and run the project in it without and with the wheel; once for all workers of a run.
+    """Make an environment with other plugins, and run a foreign project before and after the wheel is installed in it.
 
-    Skipped where the other plugins can't be installed.
+    This is done once for all workers of a run. Tests are skipped if the other plugins cannot be installed.
     """
     folder = _of_all_workers(tmp_path_factory) / "guest"
     with FileLock(f"{folder}.lock"):

@@ -1,8 +1,8 @@
-"""A project that has nothing to do with this one: its YAML files, tests and packages, as a plugin team may have them.
+"""An example project that is unrelated to this one: YAML files, tests and packages, as a plugin team may have them.
 
-Its packages ``harness`` and ``engine`` have the names of ours. Its tests print what a plugin may change for everybody:
-environment variables, garbage collection, modules, options and plugins, all but the one that pytest loads of ours; that
-is part of the compared output.
+Its packages ``harness`` and ``engine`` have the same names as ours. Its tests print what a plugin can change for other
+tests: environment variables, garbage collection, modules, options and plugins. This output is compared. The plugin that
+pytest loads from this package is left out of it.
 """
 
 from pathlib import Path
@@ -177,7 +177,7 @@ def test_everything_is_as_it_was(request):
 
 
 def write_project(folder: Path) -> None:
-    """Write the project into a folder that does not exist yet."""
+    """Write the example project to a folder that does not exist yet."""
     for name, text in {"pytest.ini": INI, **YAML, **MODULES, **TESTS}.items():
         file = folder / name
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Wheels of this checkout, and environments that they are installed into."""
+"""Build wheels of this checkout, and environments in which the wheels are installed."""
 
 import os
 import re
@@ -19,12 +19,12 @@ SECONDS = 500
 
 
 class NotToBeHadError(Exception):
-    """A package can't be installed here. The message is one sentence."""
+    """Packages cannot be installed on this machine, for example without a network. The message is one sentence."""
 
 
 @dataclass(frozen=True)
 class Environment:
-    """A virtual environment in ``folder``, without pip."""
+    """A virtual environment without pip, in ``folder``."""
 
     folder: Path
 
@@ -33,14 +33,20 @@ class Environment:
         return self.folder / "bin"
 
     def run(self, folder: Path, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Run one of its commands in a folder, with few of the variables that are set here."""
+        """Run a command of this environment in a folder.
+
+        Only KEPT variables of this process and ``variables`` are set.
+        """
         environ = {name: os.environ[name] for name in KEPT if name in os.environ} | {"COLUMNS": "120"} | variables
         environ["PATH"] = f"{self.bin}{os.pathsep}{environ.get('PATH', '')}"
         typed = [str(self.bin / command[0]), *command[1:]]
         return subprocess.run(typed, cwd=folder, env=environ, capture_output=True, text=True, timeout=SECONDS)
 
     def install(self, *arguments: str) -> None:
-        """Install packages, in the versions of constraints.txt. Raises NotToBeHadError."""
+        """Install packages into this environment, in the versions of constraints.txt.
+
+        Raises NotToBeHadError if pip cannot find or download a package.
+        """
         pip = [sys.executable, "-m", "pip", "--python", str(self.bin / "python")]
         quietly = ("install", "--quiet", "--disable-pip-version-check", "-c", str(ROOT / "constraints.txt"))
         # A checkout on PYTHONPATH would count as installed.
@@ -54,15 +60,15 @@ class Environment:
 
 
 def environment(folder: Path) -> Environment:
-    """Make a fresh virtual environment of this Python."""
+    """Make a new virtual environment with the Python version of this process."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True, timeout=SECONDS)
     return Environment(folder)
 
 
 def build(folder: Path) -> tuple[Path, Path]:
-    """Build this checkout as ``python -m build`` does, and return sdist and wheel. The wheel is built from the sdist.
+    """Build this checkout as ``python -m build`` does, and return the paths of the sdist and of the wheel.
 
-    Built from a copy, because setuptools writes next to the sources.
+    The wheel is built from the sdist. The sdist is built from a copy, because setuptools writes into the source folder.
     """
     copied = folder / "checkout"
     for name in PARTS:

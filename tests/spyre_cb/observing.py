@@ -1,4 +1,4 @@
-"""What a run of the foreign project shows and leaves behind, without times, random names and places in memory."""
+"""Observe a run of the foreign project: its output and its files, without times, random names and memory addresses."""
 
 import re
 import shutil
@@ -31,7 +31,11 @@ VOLATILE_IN_ALLURE = (
 
 
 def observed(there: Environment, folder: Path, *arguments: str) -> dict[str, Any]:
-    """Return the exit status, output, Allure results, and all other files of a run in a new copy of the project."""
+    """Run the tests of a new copy of the foreign project, and return what the run shows and writes.
+
+    The keys are ``status`` (exit status), ``stdout``, ``stderr``, ``allure`` (Allure results) and ``files`` (all
+    others).
+    """
     project = folder / "project"
     shutil.rmtree(project, ignore_errors=True)
     write_project(project)

@@ -1,6 +1,6 @@
-"""A project of others behaves with this package installed as it does without, byte for byte.
+"""Tests that a foreign project behaves the same with and without this package installed, byte for byte.
 
-Both are run in one new environment, before and after the wheel is installed, next to the plugins that the team has.
+Its tests are run in one new environment with a team's usual plugins, before and after the wheel is installed.
 """
 
 import re
@@ -22,7 +22,7 @@ CHILDREN = re.compile(r'(?<="children": )\[[^]]*\]')
 
 @pytest.fixture(params=RUNS)
 def run(request: pytest.FixtureRequest) -> str:
-    """Return the name of a run."""
+    """Return the name of a run, which is its pytest arguments or a short description."""
     name: str = request.param
     return name
 
@@ -49,7 +49,7 @@ def test_files_are_the_same(run: str, guest: Guest) -> None:
 
 
 def test_the_project_does_what_it_should(guest: Guest) -> None:
-    """Without results the other tests would compare nothing."""
+    """The foreign project must have results of every kind; without them, the other tests would compare nothing."""
     assert "4 failed, 6 passed, 1 skipped, 1 xfailed, 1 error in TIME" in guest.before["plain"]["stdout"]
     assert "test_awaited PASSED" in guest.before["plain"]["stdout"]
     assert "1 snapshot failed. 1 snapshot passed." in guest.before["plain"]["stdout"]
@@ -60,13 +60,13 @@ def test_the_project_does_what_it_should(guest: Guest) -> None:
 
 
 def test_the_plugin_is_loaded(guest: Guest) -> None:
-    """pytest lists it, and nothing else shows it."""
+    """With the wheel installed, pytest lists this package's plugin. Nothing else in the output shows the plugin."""
     assert all(NAME not in each["stdout"] for each in guest.before.values())
     assert all(each["stdout"].count(NAME) == 2 for each in guest.after.values())
 
 
 def _lines(run: str, output: str) -> list[str]:
-    """Return the lines without the name of this package where plugins are listed; lists of plugins are sorted."""
+    """Return the lines of an output, without the name of this package in lists of plugins. Such lists are sorted."""
     for listed in LISTED:
         output = listed.sub("", output, count=1)
     lines = [_sorted(line) for line in output.splitlines()]
@@ -74,7 +74,10 @@ def _lines(run: str, output: str) -> list[str]:
 
 
 def _results(run: str, texts: list[str]) -> list[str]:
-    """Return Allure's files, without the tests of each fixture where these depend on which worker is quicker."""
+    """Return Allure's files in a fixed order.
+
+    With several workers, the tests of a fixture depend on which worker is faster, so they are removed.
+    """
     return sorted(CHILDREN.sub("[]", text) for text in texts) if run in IN_ANY_ORDER else texts
 
 

@@ -1,4 +1,4 @@
-"""A pytest session with this package installed changes only if suites are requested."""
+"""Tests that this package changes nothing in a pytest session, unless the session runs suites."""
 
 import subprocess
 import sys
@@ -30,7 +30,7 @@ MARK = "engine under test"
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Create a project with its own tests, a suite in a folder that is not configured, and other YAML files."""
+    """Return a project with tests of its own, a suite in a folder that is not configured, and other YAML files."""
     for name in DEFAULTS:
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "tests").mkdir()
@@ -120,7 +120,10 @@ def test_a_former_name_is_refused_with_the_new_one(typed: str, folder: Path) -> 
 
 
 def test_other_peoples_options_stay_theirs(folder: Path) -> None:
-    """A conftest may have an option of the same name; without suites, pytest's messages are unchanged."""
+    """A conftest.py may define an option that is also an old name of one of ours, such as ``--driver``.
+
+    Without suites, pytest's message about an unknown option is unchanged.
+    """
     (folder / "tests" / "test_it.py").write_text("def test_it(request): assert request.config.option.driver == 'x'\n")
     assert "unrecognized arguments: --driver" in run(folder, "--driver=x", "tests").stderr
     (folder / "conftest.py").write_text("def pytest_addoption(parser): parser.addoption('--driver')\n")

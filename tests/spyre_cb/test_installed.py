@@ -1,4 +1,7 @@
-"""The built packages, and commands of an installation: without extras, next to other plugins, and with the engine."""
+"""Tests of the built packages, and of the commands of an installation.
+
+The package is installed without extras, next to other plugins, and with the engine.
+"""
 
 import json
 import re
@@ -54,7 +57,7 @@ ONE_SENTENCE: tuple[tuple[str, str], ...] = (
 
 
 def _run(guest: Guest, folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    """Run a command that succeeds."""
+    """Run a command in the guest's environment. It must exit with status 0 and print nothing to stderr."""
     done = guest.environment.run(folder, *command)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
@@ -84,7 +87,10 @@ def test_the_wheel_carries_suites_expectations_and_the_model(guest: Guest) -> No
 
 
 def test_metadata_is_valid_and_needs_no_torch_without_extras(guest: Guest) -> None:
-    """What ``twine check`` checks is here: metadata that an index accepts, and a description with its type."""
+    """The metadata is valid for a package index, and the description has a content type, as ``twine check`` requires.
+
+    Without extras, the package does not require torch.
+    """
     with zipfile.ZipFile(guest.wheel) as wheel:
         in_wheel = Metadata.from_email(wheel.read("spyre_cb-0.1.0.dist-info/METADATA"))
     with tarfile.open(guest.sdist) as sdist:
@@ -146,7 +152,10 @@ def test_what_is_missing_or_wrong_is_one_sentence(command: str, says: str, guest
 
 
 def test_a_former_name_that_another_plugin_has_is_theirs(guest: Guest, tmp_path: Path) -> None:
-    """pytest-selenium has ``--driver``, pytest-html ``--html``."""
+    """Old names of our options belong to another plugin that has an option of that name.
+
+    pytest-selenium has ``--driver``, and pytest-html has ``--html``.
+    """
     assert {"--driver", "--html-report"} <= set(FORMER)
     _run(guest, tmp_path, "spyre-cb", "init", "mine")
     typed = ("mine", "--cb-simulate", "--driver", "Remote", "--html", "theirs.html", "--cb-html", "ours.html")
@@ -157,7 +166,10 @@ def test_a_former_name_that_another_plugin_has_is_theirs(guest: Guest, tmp_path:
 
 @pytest.fixture
 def with_engine(guest: Guest, tmp_path: Path) -> Environment:
-    """Return an environment with the wheel, and with the packages of this one, which has the engine's extras."""
+    """Return an environment with the wheel in which the packages of this process can be imported, too.
+
+    These packages include those of the extra ``engine``.
+    """
     made = environment(tmp_path / "venv")
     made.install("--no-deps", str(guest.wheel))
     (packages,) = made.folder.glob("lib/python*/site-packages")
@@ -181,7 +193,7 @@ def test_with_the_engine_suites_pass_from_an_empty_folder(with_engine: Environme
 
 
 def test_importing_the_harness_imports_no_torch() -> None:
-    """Importing them is the start of every session with suites; torch is installed here."""
+    """Every session with suites imports the harness and its plugin. This must not import torch, which takes long."""
     assert find_spec("torch") is not None
     code = "import sys, harness, harness.cli, harness.pytest_plugin.session; print(*sys.modules)"
     imported = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)

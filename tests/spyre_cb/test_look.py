@@ -1,4 +1,4 @@
-"""Detection of suites among YAML files, and the folders that are searched."""
+"""Tests of how suites are distinguished from other YAML files, and of which folders are searched for suites."""
 
 from pathlib import Path
 

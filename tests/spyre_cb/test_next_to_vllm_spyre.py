@@ -1,6 +1,7 @@
-"""The plugin's own tests are collected with this package installed as they are without.
+"""Tests that pytest collects the same tests of the plugin vllm-spyre with this package installed as without it.
 
-Needs the environment that ``make conformance-vllm`` builds, which has this package, and the plugin's source release.
+They need the environment that ``make conformance-vllm`` builds, which has this package, and the plugin's source
+release.
 """
 
 import re
@@ -19,7 +20,7 @@ SECONDS = 500
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """Return the unpacked source release of the plugin, which has its tests."""
+    """Return the unpacked source release of vllm-spyre, which contains the plugin's tests."""
     if not PYTHON.exists():
         pytest.skip("vllm-spyre is not here: make venv-vllm PLUGIN=vllm-spyre installs it")
     fetch = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:", RELEASE]
@@ -41,9 +42,9 @@ def test_its_tests_are_collected_as_without_this_package(checkout: Path) -> None
 
 
 def _collected(checkout: Path, *arguments: str) -> list[str]:
-    """Return the lines of a collection, without its time.
+    """Return the lines that ``pytest --collect-only`` prints, without the duration and memory addresses.
 
-    Modules whose packages are not installed are errors of collection, the same ones each time.
+    Modules whose packages are not installed give the same collection errors in every run.
     """
     command = [str(PYTHON), "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *arguments]
     done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, timeout=SECONDS)

@@ -1,4 +1,4 @@
-"""Mutations that violate one condition of admission, and only in one situation, such as when a prompt increases tkv."""
+"""Mutations that violate one condition of admission in one situation only, such as when a prompt increases tkv."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ def grows(new: Candidate, tkv: int) -> bool:
 
 
 def reserve_unasked(patch: pytest.MonkeyPatch) -> None:
-    """Let the block pool reserve blocks without a check that there are enough, so that only admission checks it."""
+    """Make the block pool reserve blocks even if there are not enough, so that only admission checks their number."""
 
     def reserve(self: BlockPool, holder: str, blocks: int) -> None:
         self._reserved[holder], self._held[holder] = blocks, []
@@ -31,7 +31,7 @@ def reserve_unasked(patch: pytest.MonkeyPatch) -> None:
 
 
 def let_overtake_where(patch: pytest.MonkeyPatch, lacking: str) -> None:
-    """Let the second request in the queue run before the head, if the head waits only for the resource ``lacking``.
+    """Admit the second request in the queue before the first, if only the resource ``lacking`` delays the first.
 
     ``lacking`` is ``context``, ``blocks`` or ``batch_tkv``.
     """
@@ -187,9 +187,9 @@ def batch_tkv_of_the_first_two_to_end(patch: pytest.MonkeyPatch) -> None:
 
 @schedule_mutation("two-that-end-together-count-no-more-after-their-end", "expected a prefill")
 def count_those_that_end_together_as_one(patch: pytest.MonkeyPatch) -> None:
-    """In the check of batch × tkv, let the batch shrink by one when several sequences end in the same step.
+    """In the check of batch × tkv, assume that the batch shrinks by only one if several sequences end in the same step.
 
-    After that step the check uses a batch size that is too large.
+    For later steps, the check therefore uses a batch size that is too large.
     """
 
     def distinct(new: Candidate, running: Sequence[Running], tkv: int) -> int:

@@ -1,4 +1,4 @@
-"""Mutations of the schedulers that are wrong only at the edge of a block, or only next to whole blocks of padding."""
+"""Mutations of the schedulers that are wrong only at the end of a block, or only next to whole blocks of padding."""
 
 from typing import Any
 
@@ -29,7 +29,10 @@ def keep_one_of_several_blocks_of_padding_at_the_end_of_a_block(patch: pytest.Mo
 
 
 def skip_next_to_padding(patch: pytest.MonkeyPatch, condition: str) -> None:
-    """Replace a condition of admission by True while a running sequence has a whole block of padding."""
+    """Skip a condition of admission while a running sequence has a whole block of padding.
+
+    ``condition`` is the name of the function that checks the condition. It is replaced by one that returns True.
+    """
     may_join, check = ContinuousScheduler._may_join, getattr(continuous, condition)
 
     def skipping(self: ContinuousScheduler, head: Any) -> bool:
@@ -164,7 +167,7 @@ def register_only_one_of_equal_blocks(patch: pytest.MonkeyPatch) -> None:
 
 
 def register_only_one(patch: pytest.MonkeyPatch) -> None:
-    """Register no block whose content is registered already under another block."""
+    """Do not register a block in the prefix cache if another block with the same content is registered."""
     name = SharedPool.name
 
     def only_new(self: SharedPool, block: int, key: Any) -> None:

@@ -1,4 +1,4 @@
-"""Mutations of the chunked scheduler: first mutations of the schedule, then mutations of the computation."""
+"""Mutations of the chunked scheduler: of the schedule, and of what a step computes."""
 
 from dataclasses import replace
 from typing import Any
@@ -36,7 +36,10 @@ def interleave_in_any_case(patch: pytest.MonkeyPatch) -> None:
 
 @chunked_mutation("a-prompt-of-a-chunk-and-a-token", "used")
 def fill_the_first_chunk(patch: pytest.MonkeyPatch) -> None:
-    """Give prompts no left padding. Then the last chunk of a prompt is not full, instead of the first."""
+    """Give prompts no left padding.
+
+    The last chunk of a prompt is then the one that is not full, instead of the first.
+    """
     patch.setattr(Chunks, "left_padding", property(lambda self: 0))
 
 
@@ -205,9 +208,9 @@ def know_a_block_by_its_own_tokens_alone(patch: pytest.MonkeyPatch) -> None:
 
 
 def keys_of_the_first_block_and_their_own(keys: list[bytes], blocks: int, tokens: TokenSource, size: int) -> None:
-    """As ``extend_keys``, but the key of a block depends only on the first block and on the block's own tokens.
+    """Like ``extend_keys``, but a block's key depends only on the prompt's first block and on the block's own tokens.
 
-    A correct key depends on all blocks up to the block.
+    A correct key depends on the tokens of all blocks before the block, too.
     """
     for start in range(len(keys) * size, blocks * size, size):
         keys.append(content_key(keys[0] if keys else NOTHING, tokens.token_ids_between(start, start + size)))

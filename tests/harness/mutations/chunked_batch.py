@@ -1,4 +1,4 @@
-"""Mutations of the tensors of chunked prefill, of blocks of the prefix cache, and of what a pause keeps."""
+"""Mutations of the tensors of prefill chunks, of blocks in the prefix cache, and of the state that a pause keeps."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -101,7 +101,7 @@ PAUSED_STATES = "chunked-samples-penalties-and-min-tokens-through-a-pause"
 
 
 def when_resumed(patch: pytest.MonkeyPatch, change: Callable[[SequenceState], None]) -> None:
-    """Call ``change`` with the state of each request that a decode includes again after a pause."""
+    """Call ``change`` with the state of a request at the first decode of the request after a pause."""
     pause = ChunkedScheduler._pause
 
     def forgetful(self: ChunkedScheduler) -> None:

@@ -1,4 +1,4 @@
-"""Mutations that break a rule only where two things coincide, each a patch of one function."""
+"""Mutations that break a rule only if two things happen together. Each one patches one function."""
 
 from collections.abc import Collection
 from dataclasses import replace
@@ -34,7 +34,10 @@ def prefill_without_interleaving_while_requests_are_paused(patch: pytest.MonkeyP
 
 
 def keys_of_two_blocks(keys: list[bytes], blocks: int, tokens: TokenSource, size: int) -> None:
-    """As ``extend_keys``, but the key of a block depends only on the block before it and its own tokens."""
+    """Like ``extend_keys``, but the key of a block depends only on the block before it and on its own tokens.
+
+    A correct key depends on the tokens of all blocks before the block.
+    """
     for start in range(len(keys) * size, blocks * size, size):
         keys.append(content_key(NOTHING, tokens.token_ids_between(max(0, start - size), start + size)))
 
@@ -50,7 +53,7 @@ def know_a_block_of_a_budget_by_the_one_before_it(patch: pytest.MonkeyPatch) -> 
 
 
 def free_first_block_first(patch: pytest.MonkeyPatch, scheduler: type[Any], method: str) -> None:
-    """Free blocks in the order of their tokens where ``method`` of a scheduler frees them."""
+    """Make ``method`` of a scheduler free a request's blocks in the order of their tokens, instead of in reverse."""
     run, free = getattr(scheduler, method), SharedPool.free
 
     def in_order(self: SharedPool, request_id: str) -> None:
@@ -136,7 +139,10 @@ def give_each_place_of_a_static_batch_once(patch: pytest.MonkeyPatch) -> None:
 
 
 def let_requests_join_after_an_abort(patch: pytest.MonkeyPatch, *, of_running: bool) -> None:
-    """Let requests join a static batch that has decoded, after one that ran, or one that waited, is aborted."""
+    """Let requests join a static batch after its first decode, if a request was aborted.
+
+    The aborted request must have been running if ``of_running`` is true, and waiting otherwise.
+    """
     abort = StaticScheduler.abort
 
     def forgetful(self: StaticScheduler, request_id: str) -> bool:

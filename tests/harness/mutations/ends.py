@@ -1,4 +1,4 @@
-"""Mutations of entry points and of the conditions that end a request."""
+"""Mutations of entry points, and of the conditions that end a request."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -21,7 +21,7 @@ from tests.harness.mutations.registry import budget_output_mutation, end_mutatio
 
 
 def change_params(patch: pytest.MonkeyPatch, change: Callable[[SamplingParams], SamplingParams]) -> None:
-    """Give every sequence the sampling parameters that ``change`` returns for those of its request."""
+    """Replace the sampling parameters of every request by those that ``change`` returns."""
     made = SequenceState.__init__
 
     def changed(self: SequenceState, *arguments: Any) -> None:

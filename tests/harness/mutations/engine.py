@@ -116,9 +116,9 @@ def as_table() -> str:
 
 
 def _in_order(mutations: list[Mutation]) -> list[Mutation]:
-    """Sort mutations by their file, in the order of DEFINED_IN.
+    """Sort mutations by the file in which they are defined, in the order of DEFINED_IN.
 
-    Without this they are in the order of the imports, which is alphabetical.
+    They are registered in alphabetical order, because the imports are sorted.
     """
     modules = [module.__name__ for module in DEFINED_IN]
     return sorted(mutations, key=lambda mutation: modules.index(mutation.patch.__module__))

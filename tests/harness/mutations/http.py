@@ -168,7 +168,7 @@ def name_the_prompt_whatever_is_wrong(patch: pytest.MonkeyPatch) -> None:
 
 
 def dropping(name: str) -> Patch:
-    """Return a patch after which the server drops the sampling parameter ``name`` from every request."""
+    """Return a patch that makes the server ignore the sampling parameter ``name`` in every request."""
 
     def patch_it(patch: pytest.MonkeyPatch) -> None:
         params = sampling._params

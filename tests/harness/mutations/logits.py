@@ -21,7 +21,7 @@ def process_rows_as(
 ) -> None:
     """Process row i of the logits with the parameters of sequence i of the list that ``change`` returns.
 
-    ``change`` gets the sequences of the rows.
+    ``change`` gets the list of the sequences to which the rows belong.
     """
     processed = processors.processed
     patch.setattr(sampler, "processed", lambda logits, sequences: processed(logits, change(sequences)))
@@ -150,7 +150,10 @@ def forbid_bad_words_of_one_token_only(patch: pytest.MonkeyPatch) -> None:
 
 @output_mutation("bad-words-end-with-their-request", "Hugging Face says")
 def keep_bad_words_for_the_requests_that_follow(patch: pytest.MonkeyPatch) -> None:
-    """The mistake of a batch for prefills, all of which is cleared before each prefill but the bad words."""
+    """Apply the bad words of a request to later requests without bad words, too.
+
+    A batch has this fault if it clears all parameters before each prefill except the bad words.
+    """
     completing, kept = processors.completing, list[tuple[int, ...]]()
 
     def stale(words: Sequence[tuple[int, ...]], generated: Sequence[int]) -> set[int]:
@@ -215,7 +218,7 @@ PAIRS_OF_PARAMETERS: dict[str, tuple[str, Any]] = {
 
 
 def ignoring_when_sampling(name: str) -> Patch:
-    """Return a patch after which the engine ignores a parameter of requests that sample."""
+    """Return a patch that makes the engine ignore the parameter ``name`` of requests with a temperature above 0."""
 
     def patch_it(patch: pytest.MonkeyPatch) -> None:
         default: dict[str, Any] = {name: PAIRS_OF_PARAMETERS[name][1]}
@@ -231,7 +234,7 @@ for _name, (_pair, _) in PAIRS_OF_PARAMETERS.items():
 
 
 def change_ranks(patch: pytest.MonkeyPatch, change: Callable[[int], int]) -> None:
-    """Report the rank that ``change`` returns for the rank of each token."""
+    """Replace the rank that the engine reports for each token by the one that ``change`` returns."""
     with_logprobs = sampler.with_logprobs
 
     def changed(logits: Tensor, *others: Any) -> list[TokenOutput]:

@@ -1,6 +1,6 @@
-"""Mutations of what the scheduler remembers from one admission to the next.
+"""Mutations of what the scheduler keeps from one admission to the next.
 
-These are the reservations of ended sequences, and refusals because of the batch × tkv limit.
+It keeps the reservations of sequences that have just ended, and refusals because of the batch × tkv limit.
 """
 
 from collections.abc import Callable, Sequence
@@ -107,9 +107,9 @@ def change_refusal(scheduler: ContinuousScheduler, **changes: Any) -> None:
 
 
 def before_the_limit(patch: pytest.MonkeyPatch, change: Callable[[ContinuousScheduler, str, int], None]) -> None:
-    """Call ``change(scheduler, request id, tkv)`` directly before the batch × tkv limit is checked for a request.
+    """Call ``change(scheduler, request_id, tkv)`` directly before the batch × tkv limit is checked for a request.
 
-    ``change`` may modify the refusal that the scheduler remembers.
+    ``change`` may modify which refusal the scheduler remembers.
     """
     fits = ContinuousScheduler._fits_batch_tkv
 
@@ -121,7 +121,7 @@ def before_the_limit(patch: pytest.MonkeyPatch, change: Callable[[ContinuousSche
 
 
 def end_at(patch: pytest.MonkeyPatch, context: Callable[[Request, int], int]) -> None:
-    """Let requests end when they have ``context(request, max_model_len)`` tokens, instead of ``max_model_len``."""
+    """End requests at a length of ``context(request, max_model_len)`` tokens, instead of ``max_model_len`` tokens."""
     made = SequenceState.__init__
 
     def changed(self: SequenceState, request: Request, eos: Any, decode: Any, max_model_len: int) -> None:

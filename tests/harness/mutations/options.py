@@ -1,4 +1,4 @@
-"""Mutations of schedulers that occur with one option only, where the engine is right with the defaults."""
+"""Mutations of schedulers that are wrong only with one option. With the default options the engine is correct."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,4 +1,4 @@
-"""Mutations of the lookup of blocks, of the order in which blocks are allocated, and of the number of blocks needed."""
+"""Mutations of how blocks are found, in which order they are allocated, and how many a request needs."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -96,7 +96,7 @@ def hand_out_first_what_was_found_and_freed_again(patch: pytest.MonkeyPatch) -> 
 
 @chunked_mutation("a-block-that-was-found-and-freed-again-is-handed-out-in-its-turn", "step ")
 def never_hand_out_what_was_found(patch: pytest.MonkeyPatch) -> None:
-    """Allocate a block that a request has found before only if no other block is free."""
+    """Allocate a block that some request has found in the prefix cache only if no other block is free."""
     opened, take = PrefixPool.open, PrefixPool.take
     found_once: set[int] = set()
 
@@ -115,9 +115,9 @@ def never_hand_out_what_was_found(patch: pytest.MonkeyPatch) -> None:
 
 @chunked_mutation("a-block-that-two-found-goes-back-when-the-last-of-them-ends", "step 26")
 def free_what_is_shared_where_the_first_of_them_ended(patch: pytest.MonkeyPatch) -> None:
-    """Put a freed block that requests shared at the front of the free queue.
+    """Put a shared block at the front of the free queue when the last request that holds it ends.
 
-    This is about the position that the block would have if it had been freed when the first of these requests ended.
+    Its correct position is behind the blocks that were freed before.
     """
     free = PrefixPool.free
 
@@ -196,7 +196,7 @@ def without_padding(patch: pytest.MonkeyPatch, tkv: Any) -> None:
 
 
 def commit_in_reverse(patch: pytest.MonkeyPatch, scheduler: type[Any]) -> None:
-    """Free the blocks of requests that end in one step in the reverse order."""
+    """If several requests end in one step, free their blocks in the reverse order of the requests."""
     commit = scheduler.commit
 
     def turned(self: Any, ended: Any) -> None:

@@ -1,4 +1,4 @@
-"""Mutations that change what a step computes, but not the schedule."""
+"""Mutations of what a step computes. They do not affect the schedule."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,7 +15,7 @@ from tests.harness.mutations.registry import output_mutation
 
 
 def change_decode_inputs(patch: pytest.MonkeyPatch, change: Callable[[Any], None]) -> None:
-    """Call ``change`` with the input tensors of every decode, which it modifies in place."""
+    """Call ``change`` with the input tensors of every decode. ``change`` modifies them in place."""
     inputs = batch.decode_inputs
 
     def changed(*arguments: Any) -> Any:

@@ -1,7 +1,6 @@
 """Mutations of single sampling parameters.
 
-For each parameter there is an engine that ignores it. If the parameter has bounds, there is also an engine that accepts
-values beyond them.
+For each parameter, one mutation ignores it. If a parameter has bounds, another mutation accepts values beyond them.
 """
 
 from collections.abc import Callable, Sequence
@@ -57,7 +56,7 @@ def _without(name: str) -> Callable[[SamplingParams], SamplingParams]:
 
 
 def ignoring(name: str) -> Patch:
-    """Return a patch after which the engine ignores a parameter: every request has the parameter's default value."""
+    """Return a patch that makes the engine ignore the parameter ``name``: every request has the default value."""
 
     def patch_it(patch: pytest.MonkeyPatch) -> None:
         if name == "truncate_prompt_tokens":
@@ -74,7 +73,7 @@ def ignoring(name: str) -> Patch:
 
 
 def accepting(name: str) -> Patch:
-    """Return a patch after which the engine accepts values of a parameter beyond its bounds, and ignores these values.
+    """Return a patch that makes the engine accept values of the parameter ``name`` beyond its bounds, and ignore them.
 
     For example, token ids outside the vocabulary are left out.
     """

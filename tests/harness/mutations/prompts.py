@@ -1,4 +1,4 @@
-"""Mutations of logprobs of prompts and streams, and of golden tokens, each a patch of one function."""
+"""Mutations of the logprobs of prompts, of streams, and of golden tokens. Each one patches one function."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -91,7 +91,7 @@ def sample_where_tokens_are_given(patch: pytest.MonkeyPatch) -> None:
 
 @output_mutation("given-tokens-whatever-is-sampled", "Hugging Face says")
 def make_given_tokens_certain(patch: pytest.MonkeyPatch) -> None:
-    """Report logprob 0 for every token, as if golden tokens had probability 1, instead of the model's logprob."""
+    """Report the logprob 0 (probability 1) for every token, also for golden tokens, instead of the model's logprob."""
     with_logprobs = sampler.with_logprobs
 
     def certain(logits: Tensor, token_ids: Sequence[int], wanted: Sequence[int | None]) -> Any:

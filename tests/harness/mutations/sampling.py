@@ -1,4 +1,4 @@
-"""Mutations of how tokens are sampled."""
+"""Mutations of the sampler, which chooses the next token."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -21,7 +21,7 @@ from tests.harness.mutations.registry import budget_output_mutation, chunked_out
 
 
 def with_other_params(patch: pytest.MonkeyPatch, change: Callable[[SamplingParams], SamplingParams]) -> None:
-    """Let the sampler use the parameters that ``change`` returns for those of a request: temperature and filters."""
+    """Make the sampler use the temperature and filters that ``change`` returns for the parameters of each request."""
     filtered = sampler.filtered_probabilities
 
     def changed(logits: Tensor, params: Sequence[SamplingParams]) -> Tensor:
@@ -285,7 +285,7 @@ def draw_with_the_parameters_of_a_neighbour_in_mixed_steps(patch: pytest.MonkeyP
 
 
 def list_one_alternative_fewer(patch: pytest.MonkeyPatch, steps: type[Any]) -> None:
-    """Leave out the last alternative of each token of steps with this type of plan."""
+    """Leave out the last alternative from the logprobs of tokens, in steps whose plan is of the type ``steps``."""
     execute = ModelRunner.execute
 
     def fewer(self: ModelRunner, plan: Runnable, sequences: Mapping[str, SequenceState]) -> list[TokenOutput]:

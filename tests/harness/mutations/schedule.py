@@ -1,4 +1,4 @@
-"""Mutations of the continuous scheduler, and of the counting of its blocks."""
+"""Mutations of the continuous scheduler, and of its counts of blocks."""
 
 from typing import Any
 

@@ -1,8 +1,8 @@
 """Measure which policies for comparing outputs detect which numerical mutations of the engine.
 
-Outputs are compared with the tolerances of float16, as on a card. Only with ``exact``, the policy of CPU backends, they
-are compared with those of float32. One entry, computing in float16, is not a fault, because cards compute in float16:
-``golden`` must pass.
+Outputs are compared with the tolerances of float16, as on a card. Only the policy ``exact`` compares with those of
+float32, since it is the policy of CPU backends. The mutation ``float16`` is not a fault, because cards compute in
+float16: with it, the policy ``golden`` must pass.
 """
 
 from collections.abc import Callable, Mapping
@@ -46,7 +46,7 @@ JUDGED_IN = {name: "float32" if name == "exact" else "float16" for name in POLIC
 
 @dataclass(frozen=True)
 class Numerical:
-    """A mutation of the numbers that the engine computes. The patch must be applied before an engine is started."""
+    """A mutation of the numbers that the engine computes. Its patch must be applied before an engine is started."""
 
     name: str
     patch: Patch
@@ -56,7 +56,7 @@ NUMERICAL: list[Numerical] = []
 
 
 def numerical(name: str) -> Callable[[Patch], Patch]:
-    """Return a decorator that adds a patch to NUMERICAL, under this name."""
+    """Return a decorator that adds a patch to NUMERICAL under the given name."""
 
     def register(patch: Patch) -> Patch:
         NUMERICAL.append(Numerical(name, patch))
@@ -104,7 +104,10 @@ def table_row_shifted(patch: pytest.MonkeyPatch) -> None:
 
 @numerical("keys and values of the padding block leaking in")
 def padding_block_leaks(patch: pytest.MonkeyPatch) -> None:
-    """Let rows that are padded with block 0 attend to the last token of this block. Its key and value are not zero."""
+    """Let rows with block 0 in their block table attend to its last token, whose key and value are not zero.
+
+    Block 0 stands for a whole block of padding.
+    """
     visible, forward = attention._visible_columns, ModelRunner.forward
 
     def leaky(inputs: Any) -> Any:
@@ -144,7 +147,7 @@ def float16(patch: pytest.MonkeyPatch) -> None:
 
 @dataclass(frozen=True)
 class Caught:
-    """The number of requests whose output a policy finds wrong (``wrong``), of all requests compared (``requests``)."""
+    """The result of a policy: the number of compared requests, and of those whose output is rejected (``wrong``)."""
 
     wrong: int
     requests: int
@@ -154,7 +157,7 @@ class Caught:
 
 
 def caught_by(driver: ReferenceDriver, oracle: Oracle) -> dict[str, Caught]:
-    """Run the cases on new engines, and return what each policy finds, by the name of the policy."""
+    """Run the output cases on new engines. Return, by the name of each policy, how many outputs it rejects."""
     sessions: dict[Any, Session] = {}
     caught = dict.fromkeys(POLICY_NAMES, Caught(0, 0))
     for path, case_id in CASES:
@@ -184,7 +187,7 @@ def _passed(policy: str, test: Expanded, path: Path, session: Session, oracle: O
 
 
 def as_table(found: Mapping[str, Mapping[str, Caught]]) -> str:
-    """Return the table for docs/outputs.md, as Markdown, with a row for each mutation and a column for each policy."""
+    """Return the table for docs/outputs.md as Markdown, with a row for each mutation and a column for each policy."""
     lines = [
         "| fault | " + " | ".join(f"`{name}`" for name in POLICY_NAMES) + " |",
         "| --- " * (len(POLICY_NAMES) + 1) + "|",
@@ -196,7 +199,10 @@ def as_table(found: Mapping[str, Mapping[str, Caught]]) -> str:
 
 
 def measure() -> dict[str, dict[str, Caught]]:
-    """Run every mutation on a new engine. Return what each policy finds, by mutation and policy."""
+    """Run every numerical mutation on a new engine.
+
+    Return how many outputs each policy rejects, by mutation and policy.
+    """
     found = {}
     for mutation in NUMERICAL:
         with pytest.MonkeyPatch.context() as patch:

@@ -1,4 +1,4 @@
-"""Mutations of a server that cases share. The harness must detect each before the next case uses the server."""
+"""Mutations of a server that several cases share. The harness must detect each before the next case uses the server."""
 
 from dataclasses import asdict, replace
 from functools import partial

@@ -1,6 +1,6 @@
-"""Mutations of the tensors of a step: each violates one shape rule, and the simulated card must refuse the step.
+"""Mutations of the input tensors of a step. Each violates one shape rule, so that the simulated card refuses the step.
 
-Most of them start after the warm-up. ``START_MUTATIONS`` are wrong from the start and are refused in the warm-up.
+Most of them take effect after the warm-up. Those in ``START_MUTATIONS`` take effect, and are refused, in the warm-up.
 """
 
 from collections.abc import Callable
@@ -23,21 +23,21 @@ CHUNKED = "chunks-take-turns-with-decodes"
 
 
 def change_prefill_inputs(patch: pytest.MonkeyPatch, change: Callable[[ModelInputs], ModelInputs]) -> None:
-    """Replace the inputs of every prefill by those that ``change`` returns."""
+    """Replace the input tensors of every prefill by those that ``change`` returns."""
     inputs = batch.prefill_inputs
     patch.setattr(model_runner, "prefill_inputs", lambda *arguments: change(inputs(*arguments)))
 
 
 def change_chunk_inputs(patch: pytest.MonkeyPatch, change: Callable[[ModelInputs], ModelInputs]) -> None:
-    """Replace the inputs of every chunk by those that ``change`` returns."""
+    """Replace the input tensors of every prefill chunk by those that ``change`` returns."""
     inputs = chunk_batch.chunk_inputs
     patch.setattr(model_runner, "chunk_inputs", lambda *arguments: change(inputs(*arguments)))
 
 
 def lengthened_to(made: ModelInputs, positions: int) -> ModelInputs:
-    """Return the inputs of a prefill with more right padding, so that it has ``positions`` positions.
+    """Add right padding to the input tensors of a prefill, so that they have ``positions`` positions.
 
-    The keys and values of the additional positions are written to the last block.
+    The keys and values of the additional positions are written to the prompt's last block.
     """
     more = positions - made.input_ids.shape[1]
     pad = torch.nn.functional.pad
@@ -52,7 +52,7 @@ def lengthened_to(made: ModelInputs, positions: int) -> ModelInputs:
 
 
 def twice(made: ModelInputs) -> ModelInputs:
-    """Return the inputs of a prefill in which the prompt is in two rows."""
+    """Return the input tensors of a prefill with the prompt in two rows instead of one."""
     ids, at, slots = (t.repeat(2, 1) for t in (made.input_ids, made.position_ids, made.slot_mapping))
     return replace(made, input_ids=ids, position_ids=at, slot_mapping=slots)
 

@@ -1,6 +1,6 @@
 """Mutations of aborts with the schedulers ``continuous`` and ``chunked``.
 
-Each is wrong only if the request is in a certain state, or only after a certain kind of step.
+Each is wrong only if the aborted request is in a certain state, or only after a certain kind of step.
 """
 
 from collections.abc import Callable
@@ -18,15 +18,15 @@ Scheduler = ContinuousScheduler | ChunkedScheduler
 
 
 def abort_only(patch: pytest.MonkeyPatch, scheduler: type[Scheduler], where: Callable[[Any, str], bool]) -> None:
-    """Let the scheduler ignore an abort unless ``where(scheduler, request id)`` is true."""
+    """Make the scheduler ignore an abort if ``where(scheduler, request_id)`` is false."""
     abort = scheduler.abort
     patch.setattr(scheduler, "abort", lambda self, request: where(self, request) and abort(self, request))
 
 
 def remember_plans(patch: pytest.MonkeyPatch, scheduler: type[Scheduler]) -> None:
-    """Let a scheduler record the type of its last plan in ``last``, and set ``aborts`` to 0 at each plan.
+    """Make a scheduler store the type name of its last plan in ``last``, and set ``aborts`` to 0 at each plan.
 
-    Other patches count the aborts since the last plan in ``aborts``.
+    Other patches use ``aborts`` to count the aborts since the last plan.
     """
     plan = scheduler.plan
 
@@ -159,7 +159,10 @@ def let_an_aborted_one_take_its_next_block(patch: pytest.MonkeyPatch) -> None:
 
 
 def is_in(name: str) -> Callable[[Any, str], bool]:
-    """Return a function of a scheduler and a request id: whether the scheduler's list ``name`` has the request."""
+    """Return a function that gets a scheduler and a request id, and returns whether the request is in a list.
+
+    ``name`` is the attribute of the scheduler that has the list.
+    """
     return lambda self, request: any(s.request_id == request for s in getattr(self, name))
 
 

@@ -1,6 +1,6 @@
-"""Mutations of single kinds of structured outputs (json, regex, …).
+"""Mutations of single kinds of structured outputs, such as json or regex.
 
-The mutated engine allows more, or fewer, tokens than the structure does.
+With a mutation, the engine allows more, or fewer, tokens than the structure allows.
 """
 
 from collections.abc import Callable
@@ -36,7 +36,7 @@ In the order of the keys: any JSON, any text, any word, any text without digits,
 def compile_instead(
     patch: pytest.MonkeyPatch, change: Callable[[StructuredOutputsParams], StructuredOutputsParams]
 ) -> None:
-    """Let the engine compile the structure that ``change`` returns, instead of that of the request."""
+    """Replace the structure of each request by the one that ``change`` returns, before the engine compiles it."""
     start = Grammars.start
 
     def changed(self: Grammars, params: StructuredOutputsParams) -> Grammar:
@@ -46,7 +46,7 @@ def compile_instead(
 
 
 def loosening(kind: str) -> Patch:
-    """Return a patch after which structures of this kind allow more tokens than they should."""
+    """Return a patch that makes the engine allow more tokens than structures of this kind allow."""
 
     def patch_it(patch: pytest.MonkeyPatch) -> None:
         compile_instead(patch, lambda params: LOOSER[kind] if params.kind == kind else params)

@@ -1,4 +1,4 @@
-"""Mutations of structured outputs: of masks, and of the states of grammars."""
+"""Mutations of structured outputs: of the masks, and of the states of grammars."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,7 +21,7 @@ def mask_rows_as(
 ) -> None:
     """Mask row i of the logits by the grammar of sequence i of the list that ``change`` returns.
 
-    ``change`` gets the sequences of the rows.
+    ``change`` gets the list of the sequences to which the rows belong.
     """
     patch.setattr(sampler, "constrained", lambda logits, sequences: constrained(logits, change(sequences)))
 
@@ -48,9 +48,9 @@ def leave_the_mask_of_a_request_in_its_row_after_it_left(patch: pytest.MonkeyPat
 
 @output_mutation("masks-stay-with-their-requests-as-others-come-and-go", "Hugging Face says")
 def number_masks_by_constrained_requests_instead_of_rows(patch: pytest.MonkeyPatch) -> None:
-    """Apply the n-th mask to row n, although only requests with structured outputs have masks.
+    """Apply the n-th mask to row n of the logits, although only requests with structured outputs have a mask.
 
-    The masks are then in wrong rows if a row before them has a request without structured outputs.
+    Masks are then in the wrong rows if an earlier row belongs to a request without structured outputs.
     """
 
     def shifted(sequences: Sequence[SequenceState]) -> Sequence[SequenceState]:
@@ -165,7 +165,7 @@ def take_logprobs_from_the_logits_before_the_mask(patch: pytest.MonkeyPatch) -> 
 
 
 def _restart_the_grammar(sequence: Any) -> None:
-    """Reset the grammar of a request to its start, as an engine does that creates the grammar again."""
+    """Reset the grammar of a request to its start, like an engine that compiles the grammar again."""
     if sequence.grammar is not None:
         sequence.grammar._matcher.reset()
 

@@ -1,4 +1,4 @@
-"""Every mutation of the in-process entry points must be detected by its case."""
+"""Tests that every mutation of the in-process entry points makes the case fail that must detect it."""
 
 import pytest
 

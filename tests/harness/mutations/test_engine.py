@@ -1,4 +1,4 @@
-"""Every mutation of the engine must be detected by its case, with a message that leads to the fault."""
+"""Tests that every mutation of the engine makes the case fail that must detect it, with a message about the fault."""
 
 import re
 

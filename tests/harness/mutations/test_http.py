@@ -1,4 +1,4 @@
-"""Every mutation of the HTTP server must be detected by its case, at a server in this process."""
+"""Tests that every mutation of the HTTP server makes the case fail that must detect it, on a server in this process."""
 
 import asyncio
 import threading
@@ -33,7 +33,7 @@ LONGEST_WAIT = 10
 
 
 def case_named(name: str) -> Test:
-    """Return the test of a case over HTTP, on the default scheduler if the case has a test for it."""
+    """Return the test of a case over HTTP, with the default scheduler if the case has such a test."""
     return min(_tests_of(name), key=lambda test: test.expanded.setup.scheduler != DEFAULT_SCHEDULER)
 
 
@@ -48,7 +48,7 @@ def _tests_of(name: str) -> Iterator[Test]:
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[Callable[[EngineSetup], SharedReferenceServer]]:
-    """Return a function that returns the server for a scheduler, which it starts at the first call."""
+    """Yield a function that returns the server for an engine setup. The server is started at the first call."""
     running: dict[str, SharedReferenceServer] = {}
     with ExitStack() as stack:
 
@@ -90,7 +90,7 @@ def served(setup: EngineSetup) -> Iterator[SharedReferenceServer]:
 
 
 def failures_of(name: str, servers: Callable[[EngineSetup], SharedReferenceServer]) -> list[str]:
-    """Run a case on the server, and return all lines of the verdicts that fail."""
+    """Run a case on the server, and return all lines of the failed verdicts."""
     test = case_named(name)
     case, setup = test.expanded.case, test.expanded.setup
     assert isinstance(case, BehaviourCase)

@@ -1,6 +1,6 @@
-"""The case of each parameter tests only that parameter, and the case of each kind of structured outputs only that kind.
+"""Tests that the case of each parameter, and of each kind of structured outputs, tests nothing else.
 
-A mutation of one parameter makes the case of that parameter fail, and the cases of all other parameters pass.
+A mutation of one parameter must make the case of that parameter fail, and the cases of all other parameters pass.
 """
 
 import pytest
@@ -22,7 +22,7 @@ def sessions() -> dict[object, Session]:
 
 
 def caught(patch: Patch, cases: dict[str, Test], sessions: dict[object, Session]) -> set[str]:
-    """Return the keys of ``cases`` whose case fails on an engine with the patch."""
+    """Return those keys of ``cases`` whose case fails on an engine with the patch."""
     with pytest.MonkeyPatch.context() as inner:
         patch(inner)
         return {name for name, test in cases.items() if outcome_of(test, DRIVER, sessions)}  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""``golden`` detects every numerical mutation, and the table of what each policy detects (docs/outputs.md) is right."""
+"""Tests that the policy ``golden`` detects every numerical mutation, and that the table in docs/outputs.md is right."""
 
 import pytest
 

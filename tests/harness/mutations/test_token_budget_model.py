@@ -1,6 +1,6 @@
-"""A scheduler model of ``token_budget`` with a fault must contradict the golden table of a certain case.
+"""Tests that each fault in the scheduler model of ``token_budget`` contradicts the golden table of a certain case.
 
-So the cases distinguish the rules from similar ones.
+The cases thus distinguish the scheduling rules from similar rules.
 """
 
 from functools import lru_cache

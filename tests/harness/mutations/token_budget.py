@@ -15,7 +15,7 @@ from tests.harness.mutations.registry import budget_mutation
 
 
 def change_options(patch: pytest.MonkeyPatch, change: Any) -> None:
-    """Let every scheduler use the options that ``change`` returns for the given options."""
+    """Replace the options of every scheduler by those that ``change`` returns for them."""
     start = TokenBudgetScheduler.__init__
 
     def changed(self: TokenBudgetScheduler, limits: Any, options: TokenBudget) -> None:
@@ -250,7 +250,10 @@ def put_the_younger_of_two_preempted_in_front(patch: pytest.MonkeyPatch) -> None
 
 @budget_mutation("a-full-batch-one-block-short", "step 3 is a mixed")
 def forget_what_a_preempted_request_generated(patch: pytest.MonkeyPatch) -> None:
-    """After a preemption, count only the prompt of the request as its length. Its generated tokens are kept."""
+    """After a preemption, compute the length of the request from its prompt only.
+
+    The generated tokens are still output.
+    """
     preempt = TokenBudgetScheduler._preempt
 
     def forgetting(self: TokenBudgetScheduler, sequence: Any) -> None:
@@ -354,9 +357,9 @@ def let_a_whole_prompt_wait_although_its_threshold_fits(patch: pytest.MonkeyPatc
 
 
 def leave_without_an_empty_step(patch: pytest.MonkeyPatch, is_last: Callable[[TokenBudgetScheduler], bool]) -> None:
-    """Run no empty step after the abort of a waiting request.
+    """Leave out the empty step after the abort of a waiting request.
 
-    The fault occurs only if ``is_last(scheduler)`` is true directly before the abort.
+    It is left out only if ``is_last(scheduler)`` is true directly before the abort.
     """
     abort = TokenBudgetScheduler.abort
 

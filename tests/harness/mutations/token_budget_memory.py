@@ -37,7 +37,10 @@ def find_nothing_with_prefix_caching(patch: pytest.MonkeyPatch) -> None:
 
 @budget_mutation("the-same-prompt-of-128-again", "hits -, expected 1:64")
 def find_the_block_of_the_last_token(patch: pytest.MonkeyPatch) -> None:
-    """Look up the block with the request's last token, too. If all blocks are found, leave out the last two of them."""
+    """Look up all blocks of a request, also the block with its last token, which must never be taken from the cache.
+
+    If all blocks are found, the last two of them are not used.
+    """
 
     def found(self: TokenBudgetScheduler, sequence: BudgetSequence) -> Any:
         if not self.options.enable_prefix_caching:
@@ -150,9 +153,9 @@ def hand_out_the_block_that_was_freed_last(patch: pytest.MonkeyPatch) -> None:
 
 @budget_mutation("nothing-starts-in-the-step-of-a-preemption", "used 3, expected 2")
 def keep_the_blocks_of_a_preempted_request(patch: pytest.MonkeyPatch) -> None:
-    """Let a block of a preempted request stay held until a request ends or none runs.
+    """Keep the first block of a preempted request allocated until a request ends or no request runs.
 
-    The block is held under a made-up request id, so that no request can use it.
+    The block is held by a made-up request id, so that no request can use it.
     """
     preempt, commit = TokenBudgetScheduler._preempt, TokenBudgetScheduler.commit
     kept: list[str] = []
@@ -215,7 +218,7 @@ def let_decodes_see_the_padding_of_their_rows(patch: pytest.MonkeyPatch) -> None
 
 
 def change_parts(patch: pytest.MonkeyPatch, change: Any) -> None:
-    """Give the model the inputs that ``change(part, inputs)`` returns for each chunk of a step."""
+    """Replace the input tensors of each part of a step by those that ``change(part, inputs)`` returns."""
     patch.setattr(model_runner, "part_inputs", lambda part, size: change(part, part_inputs(part, size)))
 
 
@@ -294,9 +297,9 @@ def draw_again_from_the_seed_after_a_preemption(patch: pytest.MonkeyPatch) -> No
 
 @budget_output_mutation("penalties-and-a-bias-through-a-preemption", "Hugging Face says")
 def count_tokens_from_before_a_preemption_as_prompt(patch: pytest.MonkeyPatch) -> None:
-    """Compute penalties as if the tokens that were generated before a preemption were part of the prompt.
+    """Compute penalties as if tokens generated before a preemption belonged to the prompt.
 
-    Frequency and presence penalties count generated tokens only.
+    Frequency and presence penalties depend on generated tokens only.
     """
     preempt, penalise = TokenBudgetScheduler._preempt, logits.penalise_generated
     before: dict[tuple[int, ...], int] = {}
@@ -316,7 +319,7 @@ def count_tokens_from_before_a_preemption_as_prompt(patch: pytest.MonkeyPatch) -
 
 @budget_output_mutation("the-same-prompt-of-128-again", "used 1, expected 2")
 def leave_found_blocks_in_the_free_queue(patch: pytest.MonkeyPatch) -> None:
-    """Leave found blocks in the free queue, so that they can be allocated to another request while they are read."""
+    """Leave blocks in the free queue when a request finds them. They can be allocated while that request reads them."""
     share = SharedPool.share
 
     def careless(self: SharedPool, holder: str, found: Any) -> None:

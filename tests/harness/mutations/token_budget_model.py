@@ -15,7 +15,7 @@ MUTATIONS: list[tuple[str, Patch]] = []
 
 
 def contradicts(case_id: str) -> Callable[[Patch], Patch]:
-    """Return a decorator that registers a patch together with the id of this case."""
+    """Return a decorator that registers a patch with the id of the case whose golden table it contradicts."""
 
     def register(patch: Patch) -> Patch:
         MUTATIONS.append((case_id, patch))
@@ -101,7 +101,7 @@ def put_new_requests_in_front_of_running(patch: pytest.MonkeyPatch) -> None:
 
 
 def other_obstacle(patch: pytest.MonkeyPatch, allowed: Callable[[_Engine, ModelRequest, Obstacle], bool]) -> None:
-    """Let a request be admitted although it has an obstacle, if ``allowed(engine, request, obstacle)`` is true."""
+    """Admit a request in spite of an obstacle, if ``allowed(engine, request, obstacle)`` is true."""
     obstacle = _Engine._obstacle
 
     def changed(self: _Engine, request: ModelRequest, found: list[Block]) -> Obstacle | None:
@@ -311,7 +311,7 @@ def know_a_block_by_its_own_tokens(patch: pytest.MonkeyPatch) -> None:
 
 
 def other_order(patch: pytest.MonkeyPatch, order: Callable[[list[Block], list[Block]], list[Block]]) -> None:
-    """Set the free queue to ``order(freed, free)``; ``freed`` are the freed blocks of a request, last one first."""
+    """Set the free queue to ``order(freed, free)``: ``freed`` are a request's freed blocks, the last block first."""
 
     def release(self: BlockPool, blocks: list[Block]) -> None:
         for block in blocks:

@@ -1,4 +1,4 @@
-"""Mutations of the tensors of a step with ``token_budget``. The simulated card must refuse each of them."""
+"""Mutations of the input tensors of a step with the scheduler ``token_budget``. The simulated card must refuse each."""
 
 from dataclasses import replace
 from typing import Any

@@ -1,4 +1,4 @@
-"""Mutations of the token-budget scheduler in one state only, where the engine is right in all others."""
+"""Mutations of the token-budget scheduler that are wrong in one state of a request or of the engine only."""
 
 from typing import Any
 

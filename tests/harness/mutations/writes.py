@@ -1,4 +1,4 @@
-"""Mutations of what a step writes to the KV cache, with content that no output shows."""
+"""Mutations that write to wrong blocks of the KV cache, without an effect on any output."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -33,10 +33,7 @@ class Environment:
         return self.folder / "bin"
 
     def run(self, folder: Path, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Run a command of this environment in a folder.
-
-        Only KEPT variables of this process and ``variables`` are set.
-        """
+        """Run a command of this environment in a folder, with ``variables`` and few variables of this process."""
         environ = {name: os.environ[name] for name in KEPT if name in os.environ} | {"COLUMNS": "120"} | variables
         environ["PATH"] = f"{self.bin}{os.pathsep}{environ.get('PATH', '')}"
         typed = [str(self.bin / command[0]), *command[1:]]

@@ -28,17 +28,21 @@ class DeltaMaker:
         self._incomplete: list[TokenOutput] = []
         self._held: deque[tuple[int, TokenOutput]] = deque()
         self._logprob = 0.0
+        self._prompt_given = False
 
     def delta(self, sequence: SequenceState) -> CompletionOutput:
         """Return the text, tokens and logprobs that the answer has gained since the last call.
 
-        ``cumulative_logprob`` of the result is the sum over all tokens of the answer so far.
+        ``cumulative_logprob`` of the result is the sum over all tokens of the answer so far. The logprobs of the prompt
+        are in the results up to the first one that has text or tokens, or is the last one: OutputQueue does not pass
+        on the results before it.
         """
-        first = not self._tokens_seen
         self._read(sequence)
         text = self._new_text(sequence)
         new = self._new_tokens(sequence)
         self._logprob += sum(token.logprob or 0.0 for token in new)
+        prompt = None if self._prompt_given else prompt_entries(sequence, self._tokenizer)
+        self._prompt_given = self._prompt_given or bool(new or text or sequence.finish_reason is not None)
         wants_logprobs = sequence.params.logprobs is not None
         return CompletionOutput(
             index=self._index,
@@ -48,7 +52,7 @@ class DeltaMaker:
             logprobs=logprob_entries(new, self._tokenizer) if wants_logprobs else None,
             finish_reason=sequence.finish_reason,
             stop_reason=sequence.stop_reason,
-            prompt_logprobs=prompt_entries(sequence, self._tokenizer) if first else None,
+            prompt_logprobs=prompt,
         )
 
     def _read(self, sequence: SequenceState) -> None:

@@ -38,7 +38,9 @@ class Metrics:
         # Counters that vLLM has, too, have vLLM's names.
         self._preempted = self._named("vllm:num_preemptions", "Times a sequence lost its blocks to other sequences")
         self._queries = self._named("vllm:prefix_cache_queries", "Prompt tokens looked up in the prefix cache")
-        self._hits = self._named("vllm:prefix_cache_hits", "Prompt tokens found in the prefix cache")
+        self._hits = self._named(
+            "vllm:prefix_cache_hits", "Prompt tokens not computed because the prefix cache has them"
+        )
         self._steps = self._counter("steps", "Engine steps", "kind")
         self._ended = self._counter("requests_finished", "Sequences that ended", "finish_reason")
         for reason in FinishReason:
@@ -114,7 +116,8 @@ class Metrics:
         self._ended.labels(reason).inc()
 
     def _started(self, request_id: str, found: int) -> None:
-        """Count the lookup of a prompt in the prefix cache. ``found`` is the number of prompt tokens found there.
+        """Count the lookup of a prompt in the prefix cache. ``found`` is the number of prompt tokens that are not
+        computed because they are found there.
 
         Only the first call for a request counts. Later calls are for further chunks, or for a new start after a
         preemption.

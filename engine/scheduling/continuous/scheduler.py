@@ -98,7 +98,8 @@ class ContinuousScheduler:
             if sequence.request_id == request_id:
                 self._waiting.remove(sequence)
                 self._kept_waiting = None
-                self._refusal = NO_REFUSAL  # A later request may have the same id.
+                if request_id == self._refusal.request_id:
+                    self._refusal = NO_REFUSAL  # A later request may have the same id.
                 self._aborted_in_queue = True
                 return True
         for sequence in self._running:

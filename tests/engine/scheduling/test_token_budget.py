@@ -9,7 +9,7 @@ from engine.core import EngineCore, StepRecord
 from engine.entrypoints.server.arguments import parse
 from engine.entrypoints.validation import RequestRefusedError, admit_unpadded
 from engine.kv_cache.block_pool import UnschedulableRequestError
-from engine.request import SamplingParams, SamplingParamsError
+from engine.request import Request, SamplingParams, SamplingParamsError
 from engine.scheduling.token_budget.scheduler import TokenBudgetScheduler
 from engine.trace import trace_line
 from tests.helpers.engine import ScriptedTokens, add, is_one_sentence, request, run
@@ -75,6 +75,17 @@ def test_a_preempted_request_goes_on_with_the_tokens_it_has() -> None:
     assert next(scheduled(r)["b"] for r in records if "b" in scheduled(r)) == 65
     assert [core.sequences[i].output_token_ids for i in "ab"] == [(7,) * 5] * 2
     assert records[-1].n_used_blocks == 0
+
+
+def test_a_preempted_request_with_prompt_logprobs_computes_its_prompt_again() -> None:
+    core = core_with(Limits(available_blocks=6), enable_prefix_caching=True)
+    scored = SamplingParams(max_tokens=200, temperature=0, ignore_eos=True, prompt_logprobs=0)
+    add(core, request("a", 130, 70), Request("b", tuple(range(100)), scored))
+    records = run(core)
+    [preempted] = [i for i, record in enumerate(records) if record.token_budget and record.token_budget.preempted]
+    again = next(record for record in records[preempted + 1 :] if "b" in scheduled(record))
+    assert again.token_budget is not None
+    assert again.token_budget.hits == (("b", 0),)
 
 
 def test_who_needs_a_block_may_be_the_last_itself() -> None:

@@ -93,6 +93,17 @@ def hold_back_the_shortest_beginning_of_a_stop_string(patch: pytest.MonkeyPatch)
     patch.setattr(deltas, "held_back", shortest)
 
 
+@client_mutation("a-stream-whose-first-token-is-held-back-has-the-logprobs-of-its-prompt", "prompt has 0 logprobs")
+def give_the_logprobs_of_the_prompt_with_the_first_token_only(patch: pytest.MonkeyPatch) -> None:
+    delta = deltas.DeltaMaker.delta
+
+    def first_only(self: deltas.DeltaMaker, sequence: SequenceState) -> Any:
+        made = delta(self, sequence)
+        return made if len(sequence.tokens) == 1 else replace(made, prompt_logprobs=None)
+
+    patch.setattr(deltas.DeltaMaker, "delta", first_only)
+
+
 @client_mutation("the-end-of-text-ends-an-answer", "finish reasons ['length']")
 def end_always_for_length(patch: pytest.MonkeyPatch) -> None:
     look = SequenceState._look_for_a_stop

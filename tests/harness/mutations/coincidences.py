@@ -176,6 +176,18 @@ def let_requests_join_a_static_batch_while_others_wait(patch: pytest.MonkeyPatch
     patch.setattr(StaticScheduler, "commit", forgetful)
 
 
+@end_mutation("an-arrival-between-prefills-joins-the-static-batch", "no join of request 1")
+def choose_a_static_batch_at_its_first_prefill(patch: pytest.MonkeyPatch) -> None:
+    may_join = StaticScheduler._may_join
+
+    def chosen(self: StaticScheduler, head: ScheduledSequence) -> bool:
+        if not self._running:
+            self.__dict__["chosen"] = tuple(self._waiting)
+        return head in self.__dict__["chosen"] and may_join(self, head)
+
+    patch.setattr(StaticScheduler, "_may_join", chosen)
+
+
 @end_mutation("static-batches-of-one-and-one-after-a-gap", "join of request 1")
 def let_requests_join_a_static_batch_of_one(patch: pytest.MonkeyPatch) -> None:
     may_join = ContinuousScheduler._may_join

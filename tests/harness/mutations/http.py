@@ -263,6 +263,11 @@ def echo_a_prompt_for_its_first_answers_only(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(CompletionForm, "opening", lambda self: list(opening(self))[: len(self._job.prompts)])
 
 
+@http_mutation("golden-tokens-that-are-not-the-most-likely", "choices[0].token_ids is")
+def ignore_golden_tokens(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(SequenceState, "golden_token_id", None)
+
+
 @http_mutation("logprobs-of-tokens-that-cannot-come", "top_logprobs[1].logprob is")
 def send_minus_infinity(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(chat, "for_json", lambda logprob: logprob)

@@ -76,6 +76,15 @@ def remember_a_refusal_at_every_tkv(patch: pytest.MonkeyPatch) -> None:
 
 @schedule_mutation("a-refusal-is-for-one-request", "expected a prefill of 2")
 def remember_a_refusal_for_whichever_request_is_next(patch: pytest.MonkeyPatch) -> None:
+    abort = ContinuousScheduler.abort
+
+    def keeping(self: ContinuousScheduler, request_id: str) -> bool:
+        refusal = self._refusal
+        aborted = abort(self, request_id)
+        self._refusal = refusal
+        return aborted
+
+    patch.setattr(ContinuousScheduler, "abort", keeping)
     before_the_limit(patch, lambda self, request_id, tkv: change_refusal(self, request_id=request_id))
 
 
@@ -95,6 +104,18 @@ def look_at_the_limit_before_the_context(patch: pytest.MonkeyPatch) -> None:
         return may_join(self, head)
 
     patch.setattr(ContinuousScheduler, "_may_join", limit_first)
+
+
+@schedule_mutation("a-refusal-holds-when-one-behind-is-aborted", "refused until the batch changes")
+def forget_a_refusal_at_any_abort_in_the_queue(patch: pytest.MonkeyPatch) -> None:
+    abort = ContinuousScheduler.abort
+
+    def forgetting(self: ContinuousScheduler, request_id: str) -> bool:
+        if any(sequence.request_id == request_id for sequence in self._waiting):
+            forget(self)
+        return abort(self, request_id)
+
+    patch.setattr(ContinuousScheduler, "abort", forgetting)
 
 
 def forget(scheduler: ContinuousScheduler) -> None:

@@ -26,3 +26,17 @@ def schedule_no_request_behind_one_that_fills_the_context(patch: pytest.MonkeyPa
         self._running += behind
 
     patch.setattr(TokenBudgetScheduler, "_go_on", stopping)
+
+
+@budget_mutation("a-decode-keeps-its-turn-where-the-budget-is-short", "scheduled 1:1 0:80 2:47, expected 0:80 1:1 2:47")
+def schedule_decodes_first_where_the_budget_is_short(patch: pytest.MonkeyPatch) -> None:
+    go_on = TokenBudgetScheduler._go_on
+
+    def decodes_first(self: TokenBudgetScheduler, draft: Any) -> None:
+        joined = self._running
+        if sum(draft.within_threshold(sequence.missing) for sequence in joined) > draft.budget:
+            self._running = sorted(joined, key=lambda sequence: sequence.missing > 1)
+        go_on(self, draft)
+        self._running = [sequence for sequence in joined if sequence in self._running]
+
+    patch.setattr(TokenBudgetScheduler, "_go_on", decodes_first)

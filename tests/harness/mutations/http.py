@@ -263,6 +263,17 @@ def echo_a_prompt_for_its_first_answers_only(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(CompletionForm, "opening", lambda self: list(opening(self))[: len(self._job.prompts)])
 
 
+@http_mutation("positions-of-tokens-after-a-character-of-two-bytes", "text_offset is")
+def count_bytes_in_positions(patch: pytest.MonkeyPatch) -> None:
+    after = TextOffsets.next
+
+    def in_bytes(self: TextOffsets, token_id: int) -> int:
+        text = self._stream.text
+        return after(self, token_id) + len(text.encode()) - len(text)
+
+    patch.setattr(TextOffsets, "next", in_bytes)
+
+
 @http_mutation("golden-tokens-that-are-not-the-most-likely", "choices[0].token_ids is")
 def ignore_golden_tokens(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(SequenceState, "golden_token_id", None)

@@ -12,7 +12,7 @@ from engine.backends import BACKENDS, label
 from engine.kv_cache.blocks import BLOCK_SIZE
 
 SMALLEST_BLOCK = 32
-"""In tokens. vLLM's attention on CPU supports block sizes that are multiples of this number."""
+"""vLLM's attention on CPU supports block sizes that are multiples of this number of tokens."""
 ATTENTION_OPS = ("paged", "fms")
 SCHEDULERS = ("continuous", "static", "chunked", "token_budget")
 DEFAULT_CHUNK_SIZE = 128

@@ -144,8 +144,8 @@ class SharedPool:
         found = [(block, key) for key, blocks in self._blocks_of.items() for block in blocks]
         if sorted(found) != sorted(self._key_of.items()):
             raise AssertionError(
-                f"_key_of and _blocks_of must have the same pairs (block, content key), but only one of them has "
-                f"{sorted(set(found) ^ set(self._key_of.items())) or 'a pair twice'}"
+                f"the content keys of blocks and the blocks of content keys must agree, but only one of them has "
+                f"{sorted(set(found) ^ set(self._key_of.items())) or 'a pair (block, key) twice'}"
             )
 
     def _forget(self, block: int) -> None:

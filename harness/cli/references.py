@@ -74,7 +74,7 @@ def run(arguments: Namespace) -> int:
         print(f"{plural(len(files), 'reference file')} needed, {len(lacking)} missing or out of date")
         return 1 if lacking else 0
     _write(oracle, lacking)
-    print(f"{plural(len(files), 'reference file')} needed; {len(lacking)} were missing or out of date and are written")
+    print(f"{plural(len(files), 'reference file')} needed; {len(lacking)} were missing or outdated and are now written")
     return 0
 
 

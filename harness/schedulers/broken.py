@@ -68,7 +68,8 @@ def length_broken(
     number, largest = request.request_id, request.within(max_model_len).max_tokens
     limit = f"max_tokens is {request.max_tokens}"
     if largest < request.max_tokens:
-        limit = f"its prompt of {len(request.prompt_token_ids)} leaves {largest} of max_model_len {max_model_len}"
+        length = len(request.prompt_token_ids)
+        limit = f"its prompt of {length} tokens leaves room for {largest} with max_model_len {max_model_len}"
     if count > largest:
         yield Broken(last, f"request {number} got {count} tokens, but {limit}", "end")
     if finished is not None and timing.runs_to_max_tokens and count != largest:

@@ -15,7 +15,7 @@ from harness.pytest_plugin.isolation.messages import Broken, Done, Start, Word
 from harness.pytest_plugin.isolation.stacks import stacks_below, stacks_of
 
 LOOK_SECONDS = 0.25
-"""Interval of checks whether the child has ended, while waiting for its messages, in seconds."""
+"""Interval, in seconds, at which it is checked that the child still runs, while its next message is awaited."""
 START_SECONDS = 1800.0
 """Timeout for starting an engine, in seconds. On a card, the model is compiled at the start."""
 END_SECONDS = 20.0

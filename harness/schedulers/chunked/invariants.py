@@ -26,7 +26,7 @@ from harness.types import (
 )
 
 RULES = {
-    "blocks": f'{DOC} "Reservation": used + reserved ≤ available blocks; reserved blocks may still be needed',
+    "blocks": f'{DOC} "Reservation": used + reserved ≤ available blocks, so that no running request lacks one',
     "owner": f'{DOC} "Prefix caching": requests share a block only if their tokens are equal up to its end',
     "written": f'{DOC} "Prefix caching": a step never writes to a block that can be found',
     "held": f'{DOC} "Decode" and "Chunks": a decoding request holds exactly the blocks for its tokens, in order',
@@ -40,7 +40,7 @@ RULES = {
     "interleave": f'{DOC} "May prefill": with interleaving, no chunk runs right after another while any request '
     "decodes",
     "queue": f'{DOC} "Waiting requests": first in, first out, and never two prefills at the same time',
-    "chunks": f'{DOC} "Chunks" and "Prefix caching": every chunk of a prompt runs once, except those entirely hit',
+    "chunks": f'{DOC} "Chunks" and "Prefix caching": every chunk of a prompt runs once, except entirely cached ones',
     "end": f'{DOC} "Steps": every request finishes exactly once: with its last token, or when it fills the context',
     "abort": f'{DOC} "Aborts": an aborted request leaves immediately and gets no further token',
     "idle": f'{DOC} "Steps": when no request is left, no block is held and tkv is 0',
@@ -131,7 +131,9 @@ class _Watch:
             yield Broken(number, what, "blocks")
         for request, blocks in step.hits or ():
             if blocks and not self.chunking.enable_prefix_caching:
-                yield Broken(number, f"request {request} has {blocks} hits, but prefix caching is disabled", "owner")
+                yield Broken(
+                    number, f"request {request} has {blocks} cached blocks, but prefix caching is off", "owner"
+                )
 
     def _prefill(self, step: StepRow) -> Iterator[Broken]:
         number, before = step.step, self.before
@@ -147,7 +149,7 @@ class _Watch:
         self.chunks[new] += 1
         self.prefilled = new
         if new not in step.finished and new not in self._gone(step) and step.running[:1] != (new,):
-            what = f"a chunk of request {new} ran, but running, which must begin with it, is {listed(step.running)}"
+            what = f"a chunk of request {new} ran, so running must begin with {new}, but is {listed(step.running)}"
             yield Broken(number, what, "outputs")
         if step.tkv not in (None, len(self.requests[new].prompt_token_ids)):
             length = len(self.requests[new].prompt_token_ids)

@@ -153,7 +153,7 @@ class _Watch:
         went_on = [request for request in self.before.running if request in ids]
         if ids != [*went_on, *self.before.waiting[: len(admitted)]]:
             ran, waited = listed(self.before.running), listed(self.before.waiting)
-            what = f"the requests scheduled are {listed(ids)}, but running was {ran} and the queue was {waited}"
+            what = f"the step scheduled {listed(ids)}, but the running requests were {ran} and the queue was {waited}"
             yield Broken(step.step, what, "order")
         leaves = {*step.finished, *(step.preempted or ()), *self._gone(step)}
         due = tuple(request for request in (*self.before.running, *admitted) if request not in leaves)
@@ -165,8 +165,8 @@ class _Watch:
         preempted = step.preempted or ()
         last = tuple(reversed(self.before.running))[: len(preempted)]
         if preempted != last:
-            what = f"the requests preempted are {listed(preempted)}, but must be the last of running, which was "
-            what += listed(self.before.running)
+            what = f"the step preempted {listed(preempted)}, but must preempt the last of the running requests, "
+            what += f"which were {listed(self.before.running)}"
             yield Broken(step.step, what, "victim")
         if preempted and admitted:
             what = f"requests were preempted ({listed(preempted)}) and others started ({listed(admitted)}) in one step"

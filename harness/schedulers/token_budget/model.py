@@ -107,7 +107,7 @@ class _Engine:
         self.budget = self.options.max_num_batched_tokens
         self._schedule_running()
         if self.preempted:
-            self.head = f"nothing starts in the step of a preemption of {_named(self.preempted)}"
+            self.head = f"no request starts after the preemption of {_named(self.preempted)}"
         else:
             self._schedule_waiting()
         self._run()

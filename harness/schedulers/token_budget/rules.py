@@ -13,7 +13,7 @@ BY_COLUMN = {
     "running": '"TB-ADMIT" and "TB-PREEMPT": a request that starts goes to the end of running; if blocks are missing, '
     "the last request of running is preempted",
     "outputs": '"TB-TOKEN": every request whose tokens are all computed gets a token, in the order of scheduling',
-    "finished": '"TB-END": a request ends with a stop condition, at max_model_len, or with its token number max_tokens',
+    "finished": '"TB-END": a request ends with a stop condition, at max_model_len, or after max_tokens tokens',
     "preempted": '"TB-PREEMPT": if a running request lacks blocks, the last running request is preempted, and then the '
     "next one, until there are enough",
     "used": '"TB-RUNNING" and "TB-END": blocks are allocated for the tokens of this step, and freed when a request '

@@ -121,7 +121,7 @@ def test_it_says_who_is_preempted() -> None:
     two = [RequestWithTokens((1,) * 64, (2,) * 3, 3), RequestWithTokens((3,) * 64, (4,) * 3, 3)]
     message = explain(SchedulingLimits(512, 4, 2), TokenBudgetSetup(enable_prefix_caching=False), two, 2)
     assert message == (
-        "step 2: 1 of 0 (a budget of 512), 1 preempted for blocks, nothing starts in the step of a preemption of 1"
+        "step 2: 1 of 0 (a budget of 512), 1 preempted for blocks, no request starts after the preemption of 1"
     )
 
 

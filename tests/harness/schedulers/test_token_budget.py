@@ -173,7 +173,7 @@ DOCTORED: dict[str, tuple[str, dict[str, Any], str]] = {
     "waiting before running": (
         "chunk",
         {"scheduled": lambda s: tuple(reversed(s.scheduled))},
-        "the requests scheduled are 1 0, but running was none and the queue was 0 1",
+        "the step scheduled 1 0, but the running requests were none and the queue was 0 1",
     ),
     "running in another order": ("two decode", {"running": lambda s: tuple(reversed(s.running))}, "order"),
     "a token before all is computed": (
@@ -187,7 +187,7 @@ DOCTORED: dict[str, tuple[str, dict[str, Any], str]] = {
     "another victim": (
         "preemption",
         {"preempted": (0,)},
-        "the requests preempted are 0, but must be the last of running, which was 0 1",
+        "the step preempted 0, but must preempt the last of the running requests, which were 0 1",
     ),
     "the victim is lost": ("preemption", {"waiting": ()}, "queue"),
     "decodes that are reported as a mixed step": ("two decode", {"kind": "mixed"}, "kind"),

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from engine import grammars
 from engine.entrypoints import deltas
 from engine.entrypoints.async_llm import AsyncLLM
 from engine.entrypoints.output_queue import RequestOutputCollector
@@ -272,6 +273,14 @@ def count_bytes_in_positions(patch: pytest.MonkeyPatch) -> None:
         return after(self, token_id) + len(text.encode()) - len(text)
 
     patch.setattr(TextOffsets, "next", in_bytes)
+
+
+@http_mutation("no-additional-properties-in-any-part-of-a-structure", "choices[0].text is")
+def allow_more_properties_in_parts_of_an_any_of(patch: pytest.MonkeyPatch) -> None:
+    without = grammars.without_extra_properties
+    patch.setattr(
+        grammars, "without_extra_properties", lambda schema: schema if isinstance(schema, list) else without(schema)
+    )
 
 
 @http_mutation("golden-tokens-that-are-not-the-most-likely", "choices[0].token_ids is")

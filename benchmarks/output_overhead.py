@@ -2,8 +2,8 @@
 
     python benchmarks/output_overhead.py [--json FILE] [PYTEST ARGUMENTS ...]
 
-The script runs pytest once in this process, and measures the time of engine starts, ends and steps. The rest of the
-time is the harness: pytest, reading suites and references, and comparing.
+The script runs pytest in this process, and measures the time of engine starts, ends and steps. The remaining time is
+spent by pytest and the harness: reading suites and references, and comparing outputs.
 """
 
 import argparse

@@ -228,8 +228,8 @@ def _weights(gguf: Path) -> dict[str, Tensor]:
 def _write_tokenizer(gguf: Path, into: Path) -> None:
     """Write tokenizer.json and tokenizer_config.json from the lists in the file ``gguf``.
 
-    transformers is not used for this: it does not split numbers into digits as this model requires, and what it writes
-    differs between versions, so that the digest of the model would differ, too.
+    The function does not use transformers, which does not split numbers into digits as this model requires. The files
+    that transformers writes also differ between its versions, so that the digest of the model would differ.
     """
     from gguf import GGUFReader
 

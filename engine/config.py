@@ -161,12 +161,12 @@ class EngineConfig:
 
     @property
     def chunking(self) -> Chunking:
-        """Return the options of the chunked scheduler, with defaults for those that are None."""
+        """Return the options of the chunked scheduler. An option that is None gets its default."""
         return Chunking(**self._given(Chunking))
 
     @property
     def token_budget(self) -> TokenBudget:
-        """Return the options of the token-budget scheduler, with defaults for those that are None."""
+        """Return the options of the token-budget scheduler. An option that is None gets its default."""
         return TokenBudget(**self._given(TokenBudget))
 
     @property

@@ -37,7 +37,7 @@ class Bug:
     def is_rebuilt(self) -> bool:
         """Return whether ``before`` is a release without the bug into which the bug was put back.
 
-        This is done for a bug that no installable release has.
+        A bug is put back into a release if no release that can be installed has the bug.
         """
         return "+" in self.before
 

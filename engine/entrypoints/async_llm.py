@@ -184,15 +184,15 @@ class AsyncLLM:
                 await asyncio.wrap_future(self._thread.abort(request_ids))
 
     async def reset(self, limits: Limits) -> ResolvedLimits:
-        """Abort every request and set new limits. Raises ConfigError as ``resolve_limits`` does."""
+        """Abort every request and set new limits. Raises ConfigError if the engine can't have these limits."""
         self._limits = await asyncio.wrap_future(self._thread.reset(limits))
         return self._limits
 
     async def tighten(self, limits: Limits) -> ResolvedLimits:
         """Set new limits while the engine is idle.
 
-        Raises ConfigError as ``resolve_limits`` does. Raises EngineBusyError, and changes nothing, if a request is
-        unfinished or a block is held.
+        Raises ConfigError if the engine can't have these limits. Raises EngineBusyError, and changes nothing, if a
+        request is unfinished or a block is in use.
         """
         resolved = resolve_limits(self.engine.core.config, limits)
         if self._open:

@@ -47,7 +47,7 @@ class Subscriber(Protocol):
         """Handle a new token or an abort. If ``sequence.finish_reason`` is set, this is the last call."""
 
     def failed(self, error: Exception) -> None:
-        """Handle an error that ended the request. This is the last call."""
+        """Handle an error that ended the request. The subscriber is not called again after this call."""
 
 
 class Observer(Protocol):
@@ -117,12 +117,12 @@ class EngineThread:
     def tighten(self, limits: ResolvedLimits) -> Future[ResolvedLimits]:
         """Set the limits between two steps, with EngineCore.restart. The Future has the limits in effect.
 
-        The Future raises EngineBusyError if a request is unfinished, a block is held, or another step has to run.
+        The Future raises EngineBusyError if a request is unfinished, a block is in use, or another step has to run.
         """
         return self._queue_call(partial(self._tighten, limits))
 
     def when_idle(self) -> Future[None]:
-        """Return a Future that is done as soon as no request is left and no block is held."""
+        """Return a Future that is done as soon as no request is left and no block is in use."""
         idle: Future[None] = Future()
         self._queue_call(partial(self._idle_waiters.append, idle))
         return idle

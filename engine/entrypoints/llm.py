@@ -28,7 +28,7 @@ class LLM:
         self.requests_made = 0
 
     def reset(self, limits: Limits) -> None:
-        """Drop every request and set new limits. Raises ConfigError as ``resolve_limits`` does."""
+        """Drop every request and set new limits. Raises ConfigError if the engine can't have these limits."""
         self.engine.core.reset(limits)
 
     def close(self) -> None:

@@ -92,7 +92,7 @@ class ModelRunner:
     def step_logits(self, plan: Runnable, token_ids: Sequence[int], parts: Sequence[PromptPart]) -> StepLogits:
         """Run the plan and return the logits to sample from, and the logits of the prompt tokens in ``parts``.
 
-        The logits to sample from are those that ``logits`` returns. ``parts`` must be empty for a compiled model, whose
+        The logits to sample from are the result of ``logits``. ``parts`` must be empty for a compiled model, whose
         graphs do not return the logits of a whole prompt.
         """
         wanted = {part.request_id: part for part in parts}

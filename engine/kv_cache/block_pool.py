@@ -83,7 +83,7 @@ class BlockPool:
     def check_integrity(self) -> None:
         """Raise AssertionError unless the pool is consistent.
 
-        Every block must be free or held by one request, and no request may have more blocks than its reservation.
+        Every block must be either free or held by one request. No request may have more blocks than its reservation.
         """
         everywhere = [*self._free, *_flatten(self._held.values())]
         if sorted(everywhere) != list(range(1, self.available + 1)):

@@ -39,7 +39,7 @@ class SharedPool:
 
     @property
     def free_total(self) -> int:
-        """Return the number of free blocks, including those that can still be found by their content key."""
+        """Return the number of free blocks, including blocks that can still be found by their content key."""
         return len(self._free)
 
     @property

@@ -18,8 +18,8 @@ from engine.scheduling.plan import AlignedDecode, PrefillChunk
 def chunk_inputs(plan: PrefillChunk) -> ModelInputs:
     """Return the tensors of one chunk: left padding, prompt tokens, and right padding to the end of the last block.
 
-    A block that was found in the prefix cache is only read. If the chunk computes the tokens of such a block again,
-    they are written to the padding block.
+    A block that was found in the prefix cache is only read. If the chunk computes the tokens of this block again, their
+    keys and values are written to the padding block.
     """
     first_column, end = plan.number * plan.chunk_size, (plan.number + 1) * plan.chunk_size
     offset, length = plan.left_padding + plan.start - first_column, len(plan.token_ids)
@@ -52,7 +52,7 @@ def chunk_inputs(plan: PrefillChunk) -> ModelInputs:
 def aligned_decode_inputs(plan: AlignedDecode, last_token_ids: Sequence[int]) -> ModelInputs:
     """Return the tensors of a decode in which each row has its own tkv.
 
-    A row with fewer blocks than others has whole blocks of padding on the left.
+    A row that has fewer blocks than the longest row has whole blocks of padding on the left.
     """
     copies = max(1, SMALLEST_DECODE_BATCH // len(plan.request_ids))
     computed, tkvs = numpy.array(plan.computed * copies), numpy.array(plan.tkvs * copies)

@@ -44,9 +44,9 @@ class Span(NamedTuple):
 def without_padding(inputs: ModelInputs) -> ModelInputs:
     """Return the inputs of a prefill without padding and mask, for the attention operation NAME.
 
-    Inputs without a mask, such as those of a decode, are returned unchanged. The prompt begins at the first position
-    that its last token may attend to, and ends at the position to sample from. Without padding the mask is causal, so
-    it is not needed.
+    Inputs without a mask, such as the inputs of a decode, are returned unchanged. The prompt begins at the first
+    position to which its last token may attend, and ends at the position to sample from. Without padding the mask is
+    causal, so the operation needs no mask.
     """
     if inputs.mask is None:
         return inputs

@@ -87,9 +87,9 @@ def multiply(weight: Floats, x: Floats, out: Floats) -> None:
 def score(query: Floats, keys: Floats, table: Any, visible: Any, scale: float, out: Floats) -> None:
     """Compute the scaled attention scores of each query with the keys of its row; minus infinity for masked columns.
 
-    query ``[rows, heads, width]``, keys ``[blocks, block size, key heads, width]``, table int64 ``[rows, blocks of a
-    row]``, visible bool ``[rows, columns]``, out ``[rows, heads, columns]``. Query heads that share a key head are
-    consecutive.
+    The shapes are ``[rows, heads, width]`` for ``query``, ``[blocks, block size, key heads, width]`` for ``keys``, and
+    ``[rows, heads, columns]`` for ``out``. ``table`` is int64 ``[rows, blocks of a row]``, and ``visible`` bool
+    ``[rows, columns]``. Query heads that share a key head are consecutive.
     """
     block_size, key_heads = keys.shape[1], keys.shape[2]
     shared = query.shape[1] // key_heads
@@ -110,7 +110,9 @@ def score(query: Floats, keys: Floats, table: Any, visible: Any, scale: float, o
 def weigh(weights: Floats, values: Floats, table: Any, visible: Any, out: Floats) -> None:
     """Compute the sums of the values of each row, weighted by its attention weights.
 
-    weights ``[rows, heads, columns]``, out ``[rows, heads, width]``; the other arguments are as in ``score``.
+    The shapes are ``[rows, heads, columns]`` for ``weights`` and ``[rows, heads, width]`` for ``out``. ``values`` is
+    ``[blocks, block size, key heads, width]``, ``table`` int64 ``[rows, blocks of a row]``, and ``visible`` bool
+    ``[rows, columns]``.
     """
     block_size, key_heads = values.shape[1], values.shape[2]
     shared = weights.shape[1] // key_heads

@@ -79,7 +79,7 @@ def count(text: str) -> int:
 def stepped_driver(text: str) -> str:
     """Check that an argument is the name of a driver whose engine can be run step by step, and return the name.
 
-    Other packages are searched for drivers only if the name is not that of a driver of this package.
+    Other packages are searched for drivers only if no driver of this package has the name.
     """
     if (text not in BUILT_IN or text in UNSTEPPED) and text not in (known := driver_names(stepped=True)):
         raise argparse.ArgumentTypeError(unknown(text, known))

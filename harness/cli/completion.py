@@ -35,7 +35,7 @@ def add_to(subparsers: Subparsers, whole: Callable[[], Parser]) -> None:
 
 
 def run(arguments: Namespace, parser: Parser) -> int:
-    """Print the script for the given shell."""
+    """Print the completion script for the shell that the user named."""
     commands = dict(_commands(parser))
     if arguments.shell == "fish":
         print("\n".join(_fish(commands)))

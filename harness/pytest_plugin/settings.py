@@ -84,7 +84,7 @@ settings_key = pytest.StashKey[Settings]()
 def driver_from_options(option: Namespace) -> Driver:
     """Return the driver that the options name.
 
-    Raises pytest.UsageError if the driver can't be used, or if it can't be used with one of the given options.
+    Raises pytest.UsageError if the driver can't be used, or can't be combined with another option on the command line.
     """
     url, start, shape = option.cb_server_url, option.cb_serve, option.cb_server_shape
     name = option.cb_driver or DEFAULT

@@ -74,8 +74,8 @@ class Shared(NamedTuple):
 class Stretch:
     """Consecutive steps of a time-line that are drawn as one shape.
 
-    The first step is that of ``row``, and the last is step ``last``. From each step to the next, tkv and the number of
-    generated tokens of each decoding sequence grow by 1, and nothing else changes. ``bars`` has the bar of each
+    The first step is the step of ``row``, and the last is step ``last``. From each step to the next, tkv and the number
+    of generated tokens of each decoding sequence grow by 1, and nothing else changes. ``bars`` has the bar of each
     sequence after the first step, including sequences that ended in it. ``prefilled`` is the sequence whose prompt is
     computed, None if no prompt is. With chunked prefill, ``chunk`` is (number of the chunk, starting at 1, number of
     chunks of the prompt). ``shared`` has, for each sequence, its blocks that other sequences hold as well.
@@ -109,7 +109,7 @@ class Stretch:
 
     @property
     def by_tokens(self) -> bool:
-        """Return whether the steps are those of the token-budget scheduler, which has no tkv."""
+        """Return whether the steps are steps of the token-budget scheduler, which has no tkv."""
         return self.row.scheduled is not None
 
     @property

@@ -116,7 +116,7 @@ class SchedulerSpec:
     - ``search_tools``: a function that imports hypothesis and returns the functions that ``spyre-cb search`` needs.
       None if the scheduler has no scheduler model (an independent implementation of its rules)
     - ``rule_events``: returns the events of a run that are not visible in its step table (``events.py`` finds the
-      others)
+      visible ones)
     - ``invariants``: the texts of the invariants. Each begins with the page and the heading of a rule, as in verdicts
     """
 

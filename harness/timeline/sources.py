@@ -84,8 +84,8 @@ def of_data(data: Mapping[str, Any]) -> tuple[TimeLine, TimeLine | None] | None:
 def first_of(data: Iterable[Mapping[str, Any]]) -> tuple[TimeLine, TimeLine | None] | None:
     """Return (observed time-line, expected time-line) of the first verdict with steps, None if no verdict has steps.
 
-    ``data`` has ``Verdict.data`` of several verdicts. The expected time-line is None if there is none, or if it does
-    not differ from the observed one.
+    ``data`` has ``Verdict.data`` of several verdicts. The expected time-line is None if the verdict has no expected
+    table, or if the steps are as expected.
     """
     for each in data:
         try:

@@ -31,7 +31,7 @@ Positive = Annotated[int, Field(ge=1)]
 
 
 class Wanted(Body):
-    """The limits and options to set. A field that is None resets its value to that of the server's start."""
+    """The limits and options to set. A field that is None resets its value to the one with which the server started."""
 
     max_model_len: Positive | None = None
     max_num_seqs: Positive | None = None

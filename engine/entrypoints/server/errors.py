@@ -138,6 +138,6 @@ def from_validation(errors: Sequence[Mapping[str, Any]]) -> ApiError:
 
 
 def shortened(text: str, most: int) -> str:
-    """Return at most ``most`` characters of ``text``, with backslash escapes for those that UTF-8 cannot encode."""
+    """Return ``text`` in at most ``most`` characters. Characters that UTF-8 cannot encode become backslash escapes."""
     text = text.encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -61,8 +61,8 @@ def has_key(headers: Headers, key: str) -> bool:
 async def read_body(headers: Headers, receive: Receive, most: int) -> bytes | None:
     """Return the body of a request; None if the client disconnects before the body is complete.
 
-    Raises ApiError if the body has more than ``most`` bytes, without reading the rest, or does not arrive within
-    READ_SECONDS.
+    Raises ApiError if the body has more than ``most`` bytes, without reading further bytes, or if it does not arrive
+    within READ_SECONDS.
     """
     length = headers.get("content-length", "")
     if length.isdecimal() and int(length) > most:

@@ -1,6 +1,6 @@
 """The field ``vllm_xargs``: golden tokens, which replace the sampled tokens (``SamplingParams.golden_token_ids``).
 
-They are a JSON string in the format of the Spyre plugins' logits processor. Source:
+The value is a JSON string in the format of the Spyre plugins' logits processor. Source:
 ``vllm_spyre.v1.sample.golden_token_injector``. With the keys ``expected_logprobs`` and ``error_threshold``, the plugins
 replace a token only under a condition. This server refuses these two keys, and replaces every token.
 """

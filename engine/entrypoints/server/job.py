@@ -140,8 +140,8 @@ def _check_context(token_ids: tuple[int, ...], max_model_len: int, param: str) -
 def _check_unpadded_budget(prompt_length: int, max_tokens: int | None, max_model_len: int, param: str) -> None:
     """Raise ApiError if prompt and ``max_tokens`` together exceed the context, as vLLM's server does.
 
-    This applies to schedulers that do not pad prompts. LLM and AsyncLLM accept such a request, which then ends when the
-    context is full.
+    The check is for schedulers that do not pad prompts. With these, LLM and AsyncLLM accept a request that exceeds the
+    context, and end it when the context is full.
     """
     if max_tokens is not None and prompt_length + max_tokens > max_model_len:
         raise bad_request(

@@ -33,7 +33,7 @@ class LogprobLists:
     def of(self, output: CompletionOutput, *, prompt_alone: bool = False) -> CompletionLogprobs | None:
         """Return the logprobs of ``output``, a whole answer or the next delta of one; None if ``output`` has none.
 
-        With ``echo``, the first call also returns the logprobs of the prompt, before those of the answer. With
+        With ``echo``, the first call also returns the logprobs of the prompt, before the logprobs of the answer. With
         ``prompt_alone`` the logprobs of the answer are left out.
         """
         if output.logprobs is None:

@@ -26,7 +26,7 @@ class Metrics:
         self.restart()
 
     def restart(self) -> None:
-        """Reset all metrics to those of a server that has just started. No request may be unfinished."""
+        """Reset all metrics to their values at the start of a server. No request may be unfinished."""
         self.registry = CollectorRegistry()
         self._waits_since: dict[str, float] = {}
         self._last_token: dict[str, float] = {}

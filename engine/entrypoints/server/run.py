@@ -78,7 +78,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def serve(engine: Engine, settings: ServerSettings, listener: socket.socket) -> int:
-    """Serve a built engine on a bound socket until a signal, and return the exit status as ``run`` does.
+    """Serve a built engine on a bound socket until a signal. Return 0, or 1 if the engine ended with an error.
 
     Raises StartError if the socket cannot listen, for example because another process listens on the port.
     """

@@ -37,10 +37,10 @@ def in_turn(sequences: Iterable[ChunkedSequence], *, longest_first: bool) -> lis
 
 
 def divide(candidates: Sequence[ChunkedSequence], limit: int) -> tuple[list[ChunkedSequence], list[ChunkedSequence]]:
-    """Divide ``candidates`` into the sequences that decode in the next step and those that pause.
+    """Divide ``candidates`` into (sequences that decode in the next step, sequences that pause).
 
     Candidates are checked in order. A candidate decodes if batch size x tkv is at most ``limit`` for the batch that
-    consists of this candidate and those selected before it.
+    consists of this candidate and all candidates selected before it.
     """
     decoding: list[ChunkedSequence] = []
     paused: list[ChunkedSequence] = []

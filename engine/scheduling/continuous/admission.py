@@ -1,7 +1,7 @@
 """The conditions on which the first request in the queue joins the running batch, one function per condition.
 
-Source: docs/scheduling-rules.md, "Admission"; the numbers of conditions are those of that section. The conditions apply
-to the batch before the step removes padding. Lengths are in tokens.
+Source: docs/scheduling-rules.md, "Admission"; that section numbers the conditions. The conditions apply to the batch
+before the step removes padding. Lengths are in tokens.
 """
 
 from collections.abc import Sequence
@@ -50,7 +50,7 @@ def fits_blocks(new: Candidate, tkv: int, unreserved: int) -> bool:
 
 
 def largest_batch_tkv(new: Candidate, running: Sequence[Running], tkv: int) -> int:
-    """Return the largest batch size x tkv of the steps in which the new sequence runs with others (condition 5).
+    """Return the largest batch size x tkv of the steps in which ``new`` runs with other sequences (condition 5).
 
     Between two ends of sequences, tkv grows and the batch size does not change, so only the steps in which a sequence
     ends are computed. These are the steps in which the running sequences end, up to the step in which the new sequence

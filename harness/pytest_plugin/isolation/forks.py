@@ -12,7 +12,7 @@ RAISED = 3
 
 
 def run_in_a_fork(function: Callable[[], bytes], began: Callable[[int], None]) -> tuple[bytes, int]:
-    """Run ``function`` in a fork. Return its result, and the return code of the fork as in ``subprocess``.
+    """Run ``function`` in a fork of this process. Return (its result, return code of the fork as in ``subprocess``).
 
     The result is empty if the fork crashed. ``began`` is called in this process with the process id of the fork. Raises
     RuntimeError if this process has more than one thread, because then it can't be forked (``forking/threads.py``).

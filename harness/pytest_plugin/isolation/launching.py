@@ -32,7 +32,7 @@ By default, OpenBLAS starts threads when numpy is imported, and a process with s
 class Files:
     """The file descriptors that a child gets: ``connection`` for messages, ``stacks`` for the stacks of its threads.
 
-    If ``stdout`` and ``stderr`` are None, the child inherits those of this process.
+    If ``stdout`` and ``stderr`` are None, the child inherits stdout and stderr of this process.
     """
 
     connection: int

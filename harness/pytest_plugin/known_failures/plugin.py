@@ -159,7 +159,7 @@ def _facts(item: CaseItem) -> dict[str, Any]:
 def _list_for(path: Path) -> Path | None:
     """Return the list of known failures that applies to a suite file or folder, None if there is none.
 
-    This is the nearest file known-failures.yaml in the folder or above it (``_upward``).
+    It is the nearest file known-failures.yaml in the folder or above it, within the project.
     """
     for folder in _upward(path if path.is_dir() else path.parent):
         if (folder / FILE_NAME).is_file():
@@ -170,7 +170,7 @@ def _list_for(path: Path) -> Path | None:
 def _suites_root(suite: Path) -> Path:
     """Return the folder to which the name of a suite is relative.
 
-    This is the nearest folder above the suite that has a requirements.yaml, or the suite's own folder if none has.
+    It is the nearest folder above the suite that has a requirements.yaml. If there is none, it is the suite's folder.
     """
     folder = resolved(suite).parent
     return next((each for each in _upward(folder) if (each / REQUIREMENTS).is_file()), folder)

@@ -14,7 +14,7 @@ DEFAULT = ChunkingSetup()
 def features(workload: ChunkedWorkload) -> tuple[str, ...]:
     """Return names for what is not default in ``workload``, such as ``max_num_seqs`` or ``an abort``.
 
-    These are the limits and options that differ from the defaults, and the features of its requests.
+    The result has the limits and options that differ from the defaults, and the features of the requests.
     """
     options = (f.name for f in fields(DEFAULT) if getattr(workload.chunking, f.name) != getattr(DEFAULT, f.name))
     return (*tightened(workload.limits), *options, *features_of(workload.requests))

@@ -301,7 +301,7 @@ def _freed(state: State) -> State:
 def _remembering(limits: SchedulingLimits, state: State) -> State:
     """Add tkv to ``refused_at`` of the state if the head of the queue waits only for the batch x tkv limit.
 
-    This is the tkv that the prefill of the head of the queue would lead to.
+    The added tkv is the tkv that the batch would have after the prefill of the head of the queue.
     """
     if not state.waiting or not state.running:
         return state

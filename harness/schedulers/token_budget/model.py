@@ -244,7 +244,7 @@ class _Engine:
     def has_work(self) -> bool:
         """Return whether another step must run.
 
-        This is so if a request runs or waits, or has ended or was aborted since the last step began.
+        A step must run if a request runs or waits, or if one has ended or was aborted since the last step began.
         """
         return bool(self.waiting or self.running or self.gone)
 

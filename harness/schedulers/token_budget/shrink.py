@@ -15,7 +15,7 @@ AS_BUILT = {"max_model_len": CONTEXT, "max_num_seqs": BATCH, "available_blocks":
 def features(workload: TokenBudgetWorkload) -> tuple[str, ...]:
     """Return names for what is not default in ``workload``, such as ``max_num_seqs`` or ``an abort``.
 
-    These are the limits and options that differ from the defaults, and the features of its requests.
+    The result has the limits and options that differ from the defaults, and the features of the requests.
     """
     options = (f.name for f in fields(DEFAULT) if getattr(workload.options, f.name) != getattr(DEFAULT, f.name))
     preempts = ("a preemption",) if any(row.preempted for row in workload.expected()) else ()

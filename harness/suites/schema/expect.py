@@ -54,7 +54,7 @@ class StepsExpectation(Model):
     """The expectation of a scheduler-step case.
 
     ``steps`` is the expected step table as a list of rows, or ``golden`` if the table is in a golden file. With
-    ``output: reference``, the output of each request is also compared with that of Hugging Face on CPU, by ``policy``.
+    ``output: reference``, the output of each request is also compared with Hugging Face's on CPU, by ``policy``.
     With ``output: none``, outputs are not compared.
     """
 

@@ -136,7 +136,7 @@ class Request(Model):
     def can_be_simulated(self) -> bool:
         """Return whether a driver that runs no model can run the request.
 
-        This is possible if no generated token can end the request early, or if ``simulated_tokens`` are given.
+        It can if no generated token can end the request early, or if ``simulated_tokens`` are given.
         """
         return bool(self.simulated_tokens) or (self.ignore_eos and not self.stop and not self.stop_token_ids)
 

@@ -12,7 +12,7 @@ Content = None | bool | int | float | str | list["Node"] | dict[str, "Node"]
 
 
 class Place(NamedTuple):
-    """A position in a file: line and column, both from 1."""
+    """A position in a file: the numbers of the line and of the column. Both are counted from 1."""
 
     line: int
     column: int

@@ -74,7 +74,7 @@ class TracedFunction:
 
     @cached_property
     def sealed(self) -> Callable[..., Any]:
-        """Return a function that runs the compiled graphs and never compiles another."""
+        """Return a function that runs the compiled graphs and never compiles another graph."""
         run: Callable[..., Any] = torch._dynamo.run(self.compiling)
         return run
 

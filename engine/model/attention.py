@@ -22,7 +22,7 @@ _SHIPPED = "spyre_paged_attn"
 
 
 def attention_name(operation: str) -> str:
-    """Return the name under which the operation is registered with ibm-fms."""
+    """Return the name under which the attention operation ``fms`` or ``paged`` is registered with ibm-fms."""
     return _OURS if operation == "paged" else _SHIPPED
 
 

@@ -33,7 +33,7 @@ def quicken(model: nn.Module) -> None:
 
 
 def _forward(layer: nn.Linear, x: Tensor) -> Tensor:
-    """Compute the forward of an ``nn.Linear``: ``[…, width in]`` to ``[…, width out]``."""
+    """Compute the forward of an ``nn.Linear`` for ``x`` ``[…, width in]``. The result is ``[…, width out]``."""
     rows = x.numel() // layer.in_features
     if rows not in FEW_ROWS or layer.bias is not None:
         return nn.Linear.forward(layer, x)

@@ -56,18 +56,18 @@ class ResultsFile:
                 draft.unlink(missing_ok=True)
 
     def write(self, line: Mapping[str, Any]) -> None:
-        """Write a line, in place of the line about running tests."""
+        """Write a line to the results file, in place of the last line if that one lists the running tests."""
         self._put(f"{as_line(line)}\n")
         if self._file is not None and self.can_go_back:
             self._end = self._file.tell()
 
     def show_running(self, tests: Collection[str]) -> None:
-        """Replace the line about running tests. If no tests are running, there is no such line."""
+        """Write or replace the last line, which lists the running tests. If no tests are running, remove this line."""
         if self.can_go_back:
             self._put(f"{as_line({'running': list(tests)})}\n" if tests else "")
 
     def _put(self, text: str) -> None:
-        """Write text in place of the line about running tests."""
+        """Write ``text`` to the results file, in place of the last line if that one lists the running tests."""
         if self._file is None:
             return
         try:

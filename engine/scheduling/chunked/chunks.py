@@ -50,5 +50,5 @@ class Chunks(NamedTuple):
         return max(0, skipped * self.chunk_size - self.left_padding)
 
     def usable_blocks(self, hit: int) -> int:
-        """Return ``usable(hit)`` in blocks."""
+        """Return how many blocks need not be computed if the first ``hit`` tokens are in the prefix cache."""
         return self.usable(hit) // BLOCK_SIZE

@@ -118,7 +118,7 @@ class Listed:
         return f"{shown_file(self.file)}:{self.line}"
 
     def names(self, case: str) -> bool:
-        """Return whether the entry matches the case SUITE/ID."""
+        """Return whether the entry applies to the case ``case``, which is given as SUITE/ID."""
         return fnmatchcase(case, self.entry.case)
 
 

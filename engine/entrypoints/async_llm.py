@@ -92,8 +92,9 @@ class AsyncLLM:
         client is slower than the engine, an output has several new tokens of an answer. Closing the generator, or
         cancelling the task that waits for its next output, aborts the request.
 
-        Before the first output, raises RequestRefusedError and SamplingParamsError as ``prepare`` does, ValueError if
-        the id is in use, and QueueFullError if ``max_unfinished`` would be exceeded. At any time, raises
+        Before the first output, raises RequestRefusedError if the engine can't run the request, SamplingParamsError if
+        its structured outputs are invalid, ValueError if the id is in use, and QueueFullError if ``max_unfinished``
+        would be exceeded. At any time, raises
         EngineDeadError or EngineStoppedError if the engine ends, OutOfBlocksError if the request can never run, and
         StructuredOutputsError if its grammar accepts no further tokens.
         """

@@ -43,11 +43,11 @@ def admit(prompt_length: int, params: SamplingParams, max_model_len: int) -> Sam
 
 
 def admit_unpadded(prompt_length: int, params: SamplingParams, max_model_len: int) -> SamplingParams:
-    """Do what ``admit`` does, for a scheduler that does not pad prompts.
+    """Check a request for a scheduler that does not pad prompts, and return its parameters with ``max_tokens`` set.
 
-    A ``max_tokens`` that does not fit the context is accepted: the request ends when the context is full
-    (docs/scheduling-rules-token-budget.md, "Beyond the rules"). Raises RequestRefusedError if the prompt is empty, or
-    leaves no room for one new token.
+    If ``max_tokens`` is None, it becomes the number of tokens for which the context has room. A larger ``max_tokens``
+    is accepted: the request ends when the context is full (docs/scheduling-rules-token-budget.md, "Beyond the rules").
+    Raises RequestRefusedError if the prompt is empty, or leaves no room for one new token.
     """
     if prompt_length < 1:
         raise RequestRefusedError("Could not add request: the prompt is empty.")

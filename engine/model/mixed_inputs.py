@@ -17,7 +17,8 @@ from engine.scheduling.plan import Part
 def decode_rows(parts: Sequence[Part], block_size: int) -> ModelInputs:
     """Return the tensors of one forward of decodes, one row per part.
 
-    Rows with fewer blocks than the longest one have whole blocks of padding on the left. A lone decode has two rows.
+    A row that has fewer blocks than the longest row has whole blocks of padding on the left. If there is only one part,
+    its row is duplicated, because the device needs two rows.
     """
     copies = max(1, SMALLEST_DECODE_BATCH // len(parts))
     rows = [*parts] * copies

@@ -85,7 +85,9 @@ def multiply(weight: Floats, x: Floats, out: Floats) -> None:
 
 @_compiled("float32[:,:,::1]", "float32[:,:,:,::1]", "int64[:,::1]", "boolean[:,::1]", "float32", "float32[:,:,::1]")
 def score(query: Floats, keys: Floats, table: Any, visible: Any, scale: float, out: Floats) -> None:
-    """Compute the scaled attention scores of each query with the keys of its row; minus infinity for masked columns.
+    """Compute the scaled attention scores of each query with the keys of its row.
+
+    The score of a masked column is minus infinity.
 
     The shapes are ``[rows, heads, width]`` for ``query``, ``[blocks, block size, key heads, width]`` for ``keys``, and
     ``[rows, heads, columns]`` for ``out``. ``table`` is int64 ``[rows, blocks of a row]``, and ``visible`` bool

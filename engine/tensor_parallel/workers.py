@@ -129,7 +129,7 @@ class Workers:
         return self.step_logits(plan, token_ids, ()).values
 
     def step_logits(self, plan: Runnable, token_ids: Sequence[int], wanted: tuple[PromptPart, ...]) -> Logits:
-        """Do what ``logits`` does, and also return the logits of the prompt tokens in ``wanted``."""
+        """Run a plan on all workers. Return the logits to sample from and those of the prompt tokens in ``wanted``."""
         if os.getpid() != self._owner:
             raise WorkerDiedError("only the process that started the engine's workers can run steps, not a fork of it")
         if self._end is not None:

@@ -12,9 +12,9 @@ HEAD = """# Releases of the plugins
 
 <!-- all parsed: they need the environments of releases -->
 
-The suites have run on past releases of the plugins, to see whether they would have caught the bugs that were shipped.
-This page is rendered from the results that are kept in `releases/results/` and from the list of bugs in
-`releases/bugs.yaml`:
+The suites were run on past releases of the plugins, to find out whether the cases detect the bugs that these releases
+had. This page is generated from the results in `releases/results/` and from the list of bugs in `releases/bugs.yaml`.
+These commands run the suites on a release, add the results, and generate the page:
 
 ```
 make conformance-vllm PLUGIN=sendnn-inference==2.1.0                  # run the suites on a release
@@ -22,45 +22,53 @@ python -m releases keep sendnn-inference-2.1.0 reports/conformance-sendnn-infere
 python -m releases page > docs/releases.md
 ```
 
-[real-plugin.md](real-plugin.md#any-release) describes the environments.
+[real-plugin.md](real-plugin.md#any-release) describes the environments of the releases.
 
 ## Bugs
 
-{summary} The pull requests are those of sendnn-inference, whose history includes vllm-spyre. The fourth column has the
-last release with the bug that was run, and the first one without it. Each case in the last column fails in the one and
-passes in the other; of more than three cases, three are named. `1.4.3+577` is 1.4.3 with the fault that 577 mended put
-back: the bug was never in a release, or the release can't be run.
+{summary}
+
+The first column has the pull request that fixed the bug, in the repository of sendnn-inference, whose history
+includes vllm-spyre. The column "before → after" has two releases on which the suites were run: the last release with
+the bug, and the first release without it. Each case in the last column fails on the release before the arrow and
+passes on the release after it. If there are more than three such cases, three are named. A name such as `1.4.3+577`
+means release 1.4.3 with the bug that pull request 577 fixed put back, because the bug was never in a release, or
+because the release with the bug cannot be run.
 
 """
 RESULTS = """
 ## Results
 
-The number of cases that passed, failed and were skipped with each release. On {whole} releases the suites of every kind
-ran with the model, by the command above. On the others mostly steps ran, without the model, and outputs only around a
-bug, so that the numbers of cases differ. A case fails because of a bug, or because the release has another rule
+The table has the numbers of cases that passed, failed and were skipped on each release. On {whole} releases the
+suites of every kind ran with the model, with `make conformance-vllm` as above. On the other releases mostly
+scheduler-step cases ran, without the model, and only the output cases that concern a bug, so that the numbers of
+cases differ. A case fails because of a bug, or because the release has another scheduling rule
 ([scheduling-rules-chunked.md](scheduling-rules-chunked.md#earlier-releases)).
 
 """
 REASONS = """
 ### Why cases failed
 
-The number of cases that failed for each reason, with the releases on which the suites of every kind ran. A bug
-is one of the table above. Findings are in [findings.md](findings.md), rules in
-[scheduling-rules-chunked.md](scheduling-rules-chunked.md#earlier-releases); `releases/reasons.yaml` names the cases.
+The table has the number of cases that failed for each reason, on the releases on which the suites of every kind ran.
+A reason is a bug (of the table in "Bugs", by its pull request), a finding ([findings.md](findings.md)), or a
+scheduling rule that the release does not have
+([scheduling-rules-chunked.md](scheduling-rules-chunked.md#earlier-releases)). `releases/reasons.yaml` lists the cases
+of each reason.
 
 """
 SKIPPED = """
 ### Skipped cases
 
-The number of cases that were skipped with the releases on which the suites of every kind ran. Cases for another
-scheduler and cases that need a card are not counted.
+The table has the number of cases that were skipped for each reason, on the releases on which the suites of every kind
+ran. Cases for another scheduler and cases that need a card are not counted.
 
 """
 REQUIREMENTS = """
 ### {scheduler}
 
-Failed cases of each requirement; `·` if all passed, and empty if none ran. The last column has the number of cases that
-broke in a release, so that they passed in the last release before it in which they ran, and of those that were mended.
+The table has the number of failed cases of each requirement on each release: `·` if all cases passed, empty if none
+ran. The last column lists the releases in which cases began to fail ("broke") or to pass again ("fixed"), compared
+with the last earlier release in which the case ran, and the number of these cases.
 
 """
 
@@ -73,13 +81,13 @@ def render() -> str:
     caught = [bug for bug in bugs if bug.cases]
     rebuilt = sum(bug.is_rebuilt for bug in caught)
     summary = (
-        f"{len(bugs)} bugs were evaluated. Named cases catch {len(caught)} of them, "
-        f"{rebuilt} of these in a release into which the fault was put back."
+        f"The table has {len(bugs)} bugs. Cases of the suites detect {len(caught)} of them: {rebuilt} on a release "
+        "into which the bug was put back,\nthe others on a release that had the bug."
     )
     releases = {name: each for name, each in kept.items() if "+" not in name}
     whole = [each for each in releases.values() if each.is_whole]
     parts = [HEAD.format(summary=summary)]
-    parts += _table(("pull", "what was wrong", "mended in", "before → after", "caught by"), map(_bug, bugs))
+    parts += _table(("pull", "what was wrong", "fixed in", "before → after", "caught by"), map(_bug, bugs))
     parts += [
         RESULTS.format(whole=len(whole)),
         *_table(("release", *KINDS.values(), "engine"), map(_release, releases.values())),
@@ -88,7 +96,7 @@ def render() -> str:
     parts += [SKIPPED, *_table(("kind", "reason", *map(_label, whole)), _skipped(whole))]
     for scheduler, chosen in _by_scheduler(releases).items():
         parts.append(REQUIREMENTS.format(scheduler=scheduler))
-        head = ("requirement", *(_version(each.name) for each in chosen), "broken and mended")
+        head = ("requirement", *(_version(each.name) for each in chosen), "broke and fixed")
         parts += _table(head, _requirements(chosen))
     return "".join(parts)
 
@@ -104,7 +112,7 @@ def _bug(bug: Bug) -> Sequence[str]:
     shown = ", ".join(f"`{case.rpartition('/')[2]}`" for case in bug.cases[:3])
     more = f" and {len(bug.cases) - 3} more" if len(bug.cases) > 3 else ""
     between = f"{_version(bug.before)} → {_version(bug.after)}" if bug.cases else ""
-    caught = f"{shown}{more}" if bug.cases else f"not seen: {bug.unseen}"
+    caught = f"{shown}{more}" if bug.cases else f"not detected: {bug.unseen}"
     return f"[{bug.pull}]({PULL}/{bug.pull})", bug.wrong, bug.mended, between, caught
 
 
@@ -178,7 +186,7 @@ def changes(chosen: Sequence[Kept], requirement: str) -> str:
     shown = []
     for kept in chosen:
         now = {name: case.outcome for name, case in kept.cases.items() if requirement in case.requirements}
-        for verb, outcome in (("broke", "failed"), ("mended", "passed")):
+        for verb, outcome in (("broke", "failed"), ("fixed", "passed")):
             changed = [name for name, found in now.items() if found == outcome != last.get(name, outcome)]
             if changed:
                 shown.append(f"{_version(kept.name)} {verb} {len(changed)}")

@@ -147,7 +147,7 @@ def test_the_page_says_in_which_release_cases_broke_and_were_mended() -> None:
         release("1.2", "failed", "failed", ""),  # The third case did not run.
         release("1.3", "passed", "failed", "failed"),
     ]
-    assert changes(releases, "R-01") == "1.2 broke 1, 1.3 broke 1, 1.3 mended 1"
+    assert changes(releases, "R-01") == "1.2 broke 1, 1.3 broke 1, 1.3 fixed 1"
     assert changes(releases, "R-02") == ""
 
 

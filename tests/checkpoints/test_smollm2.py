@@ -22,7 +22,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def fake_build(into: Path) -> None:
-    """Write a config.json and a model.safetensors that are only checked for presence and digests, and never loaded."""
+    """Write a fake config.json and model.safetensors. Tests compute their digests and never load them."""
     (into / "config.json").write_text("{}")
     (into / "model.safetensors").write_bytes(b"weights")
 

@@ -60,7 +60,7 @@ def killed(folder: Path, *arguments: str) -> None:
 
 
 def start(folder: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> "subprocess.Popen[bytes]":
-    """Start pytest with ``--cb-simulate`` in a process group of its own, and return its process."""
+    """Start pytest with ``--cb-simulate`` as the leader of a new process group, and return the process of pytest."""
     return subprocess.Popen(
         [*PYTEST, "--cb-simulate", *arguments],
         cwd=folder,

@@ -96,9 +96,9 @@ def verdict(passed: bool, headline: str, **more: Any) -> Record:
 
 
 def steps_verdict(expected: Sequence[StepRow], seen: Sequence[StepRow], blocks: bool = True) -> Record:
-    """Return the verdict of ``check_steps`` for a run whose rows are ``seen``.
+    """Return the verdict of ``check_steps`` for a run with the rows ``seen``, compared with the rows ``expected``.
 
-    ``blocks`` is its parameter of that name.
+    ``blocks`` is passed to ``check_steps``.
     """
     kinds = {row.step: kind_of(row, before) for before, row in zip([None, *seen[:-1]], seen, strict=True)}
     run = Run(tuple(as_step(row, kinds[row.step], blocks) for row in seen), ())

@@ -54,7 +54,7 @@ def test_a_mistake_in_the_table_has_a_place(tmp_path: Path, line: str, problem: 
 
 
 def test_the_fixed_lists_are_the_newest_lines() -> None:
-    """The newest release is also in a file of its own, with the same packages as its line in releases.txt.
+    """The file of sendnn-inference 2.6.3 must list the same packages as the line of that release in releases.txt.
 
     So ``make`` tests the same packages with ``PLUGIN=sendnn-inference`` as with ``PLUGIN=sendnn-inference==2.6.3``.
     """

@@ -31,8 +31,8 @@ GUESTS = (
 class Guest:
     """An environment with other plugins and this package's wheel.
 
-    ``before`` and ``after`` are the observations of runs of a foreign project before and after the wheel was installed,
-    by the name of the run.
+    ``before`` and ``after`` are the observations of runs of foreign_project.py before and after the wheel was
+    installed, by the name of the run.
     """
 
     environment: Environment
@@ -44,9 +44,9 @@ class Guest:
 
 @pytest.fixture(scope="session")
 def guest(tmp_path_factory: pytest.TempPathFactory) -> Guest:
-    """Make an environment with other plugins, and run a foreign project before and after the wheel is installed in it.
+    """Make an environment with other plugins. Run foreign_project.py there before and after the wheel is installed.
 
-    This is done once for all workers of a run. Tests are skipped if the other plugins cannot be installed.
+    The environment is made once for all workers of a run. Tests are skipped if the other plugins cannot be installed.
     """
     folder = _of_all_workers(tmp_path_factory) / "guest"
     with FileLock(f"{folder}.lock"):

@@ -1,4 +1,4 @@
-"""Observe a run of the foreign project: its output and its files, without times, random names and memory addresses."""
+"""Observe a run of foreign_project.py: its output and files, without times, random names and memory addresses."""
 
 import re
 import shutil
@@ -31,7 +31,7 @@ VOLATILE_IN_ALLURE = (
 
 
 def observed(there: Environment, folder: Path, *arguments: str) -> dict[str, Any]:
-    """Run the tests of a new copy of the foreign project, and return what the run shows and writes.
+    """Run the tests of a new copy of the project in foreign_project.py. Return what the run prints and writes.
 
     The keys are ``status`` (exit status), ``stdout``, ``stderr``, ``allure`` (Allure results) and ``files`` (all
     others).

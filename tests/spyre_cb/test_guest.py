@@ -1,6 +1,7 @@
-"""Tests that a foreign project behaves the same with and without this package installed, byte for byte.
+"""Tests that an unrelated project behaves the same with and without this package installed, byte for byte.
 
-Its tests are run in one new environment with a team's usual plugins, before and after the wheel is installed.
+The tests of that project are run in one new environment with a team's usual plugins, before and after the wheel of this
+package is installed.
 """
 
 import re
@@ -49,7 +50,7 @@ def test_files_are_the_same(run: str, guest: Guest) -> None:
 
 
 def test_the_project_does_what_it_should(guest: Guest) -> None:
-    """The foreign project must have results of every kind; without them, the other tests would compare nothing."""
+    """The unrelated project must have results of every kind; otherwise the other tests would compare nothing."""
     assert "4 failed, 6 passed, 1 skipped, 1 xfailed, 1 error in TIME" in guest.before["plain"]["stdout"]
     assert "test_awaited PASSED" in guest.before["plain"]["stdout"]
     assert "1 snapshot failed. 1 snapshot passed." in guest.before["plain"]["stdout"]

@@ -1,4 +1,4 @@
-"""Tests that the parameters read from a config.json are those that ibm-fms infers from it with transformers."""
+"""Tests that ibm-fms infers with transformers the same parameters as are read from a config.json."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Tests of the fast attention of the eager backend: it equals that of ibm-fms, and prefills need no padding."""
+"""Tests of the fast attention of the eager backend: the same results as ibm-fms, and prefills without padding."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""Tests of tensor parallelism: the tokens equal those of one process, and no process is left running."""
+"""Tests of tensor parallelism: the same tokens as with one process, and no process is left running."""
 
 import asyncio
 import os

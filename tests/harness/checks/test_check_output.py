@@ -212,7 +212,10 @@ def test_after_a_divergence_the_requests_own_end_counts() -> None:
 
 
 def test_before_min_tokens_the_best_is_the_best_of_those_that_may_come() -> None:
-    """Before ``min_tokens``, the engine must choose the best token among those that do not end the request."""
+    """Before ``min_tokens``, tokens that end the request are masked.
+
+    The engine must choose the best token that is left.
+    """
     held_off = ReferenceToken(3, -2.0, ((SPECIAL, -0.1), (3, -2.0)))
     rescored = Reference((*parting(0.02).tokens[:2], *checked_after(0.02, "abd", (0.02,)).tokens[2:], held_off))
     seen = tokens("abdd", (-0.1, -0.2, -0.7, -2.0))

@@ -34,7 +34,7 @@ def with_row(number: int, **changes: Any) -> list[StepRow]:
 
 
 def table_line(verdict: Verdict, step: int) -> str:
-    """Return the line of a step in the table of a verdict, which must be marked as wrong."""
+    """Return the line for ``step`` in the table of a verdict. The line must be marked as wrong."""
     return next(line for line in verdict.details if line.split()[:2] == [">", str(step)])
 
 

@@ -23,7 +23,7 @@ def kinds_of_steps(scheduler: str) -> list[str]:
 
 @pytest.mark.parametrize(("one", "other"), [*product(PLANS, PLANS)])
 def test_engines_inherit_graphs_if_their_warm_ups_compile_the_same_kinds_of_steps(one: str, other: str) -> None:
-    """Engines of two schedulers may have the same compile key only if their warm-ups compile the same kinds of steps.
+    """Two engines have the same compile key exactly if their warm-ups compile the same kinds of steps.
 
     With one key for all schedulers, a chunked engine inherited no graphs for chunks and had to trace them again.
     """

@@ -1,4 +1,4 @@
-"""Tests of the lookup of drivers by name: the drivers of this project, and those that other packages register."""
+"""Tests of the lookup of drivers by name: drivers of this project, and drivers that other packages register."""
 
 import subprocess
 import sys

@@ -139,9 +139,10 @@ def give_each_place_of_a_static_batch_once(patch: pytest.MonkeyPatch) -> None:
 
 
 def let_requests_join_after_an_abort(patch: pytest.MonkeyPatch, *, of_running: bool) -> None:
-    """Let requests join a static batch after its first decode, if a request was aborted.
+    """Let requests join a static batch after its first decode, if a request has been aborted.
 
-    The aborted request must have been running if ``of_running`` is true, and waiting otherwise.
+    Correct static batching lets no request join a batch that has decoded. The mutation takes effect after the abort of
+    a running request if ``of_running`` is true, and after that of a waiting request otherwise.
     """
     abort = StaticScheduler.abort
 

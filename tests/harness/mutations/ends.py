@@ -21,7 +21,7 @@ from tests.harness.mutations.registry import budget_output_mutation, end_mutatio
 
 
 def change_params(patch: pytest.MonkeyPatch, change: Callable[[SamplingParams], SamplingParams]) -> None:
-    """Replace the sampling parameters of every request by those that ``change`` returns."""
+    """Replace the sampling parameters of every request by the result of ``change``."""
     made = SequenceState.__init__
 
     def changed(self: SequenceState, *arguments: Any) -> None:

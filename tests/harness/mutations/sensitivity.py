@@ -104,9 +104,9 @@ def table_row_shifted(patch: pytest.MonkeyPatch) -> None:
 
 @numerical("keys and values of the padding block leaking in")
 def padding_block_leaks(patch: pytest.MonkeyPatch) -> None:
-    """Let rows with block 0 in their block table attend to its last token, whose key and value are not zero.
+    """Let rows that are padded with block 0 attend to the last token of block 0, whose key and value are not zero.
 
-    Block 0 stands for a whole block of padding.
+    Correct rows attend to no token of block 0, which stands for a whole block of padding in a block table.
     """
     visible, forward = attention._visible_columns, ModelRunner.forward
 

@@ -23,13 +23,13 @@ CHUNKED = "chunks-take-turns-with-decodes"
 
 
 def change_prefill_inputs(patch: pytest.MonkeyPatch, change: Callable[[ModelInputs], ModelInputs]) -> None:
-    """Replace the input tensors of every prefill by those that ``change`` returns."""
+    """Replace the input tensors of every prefill by the result of ``change``."""
     inputs = batch.prefill_inputs
     patch.setattr(model_runner, "prefill_inputs", lambda *arguments: change(inputs(*arguments)))
 
 
 def change_chunk_inputs(patch: pytest.MonkeyPatch, change: Callable[[ModelInputs], ModelInputs]) -> None:
-    """Replace the input tensors of every prefill chunk by those that ``change`` returns."""
+    """Replace the input tensors of every prefill chunk by the result of ``change``."""
     inputs = chunk_batch.chunk_inputs
     patch.setattr(model_runner, "chunk_inputs", lambda *arguments: change(inputs(*arguments)))
 

@@ -15,7 +15,7 @@ from tests.harness.mutations.registry import budget_mutation
 
 
 def change_options(patch: pytest.MonkeyPatch, change: Any) -> None:
-    """Replace the options of every scheduler by those that ``change`` returns for them."""
+    """Replace the options of every scheduler by the result of ``change``."""
     start = TokenBudgetScheduler.__init__
 
     def changed(self: TokenBudgetScheduler, limits: Any, options: TokenBudget) -> None:

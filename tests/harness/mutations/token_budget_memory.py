@@ -37,9 +37,10 @@ def find_nothing_with_prefix_caching(patch: pytest.MonkeyPatch) -> None:
 
 @budget_mutation("the-same-prompt-of-128-again", "hits -, expected 1:64")
 def find_the_block_of_the_last_token(patch: pytest.MonkeyPatch) -> None:
-    """Look up all blocks of a request, also the block with its last token, which must never be taken from the cache.
+    """Look up all full blocks of a request, also a block that ends with the request's last token.
 
-    If all blocks are found, the last two of them are not used.
+    A correct scheduler leaves out that block, so that the last token is computed. If all blocks are found, the mutation
+    leaves out the last two.
     """
 
     def found(self: TokenBudgetScheduler, sequence: BudgetSequence) -> Any:
@@ -218,7 +219,7 @@ def let_decodes_see_the_padding_of_their_rows(patch: pytest.MonkeyPatch) -> None
 
 
 def change_parts(patch: pytest.MonkeyPatch, change: Any) -> None:
-    """Replace the input tensors of each part of a step by those that ``change(part, inputs)`` returns."""
+    """Replace the input tensors of each part of a step by the result of ``change(part, inputs)``."""
     patch.setattr(model_runner, "part_inputs", lambda part, size: change(part, part_inputs(part, size)))
 
 

@@ -78,7 +78,7 @@ def test_a_run_of_what_has_passed_passes_and_one_without_a_file_runs_everything(
 
 @pytest.fixture
 def ended(tmp_path: Path) -> Path:
-    """Return a folder with a results file of a finished run of part 1 of 2. Its suites are those of killed_runs.py."""
+    """Return a folder with the suites of helpers/killed_runs.py, and with the results of a finished part 1 of 2."""
     suites_with_a_hang(tmp_path)
     (tmp_path / "again").touch()
     simulated(tmp_path, *RESUME, "--cb-shard=1/2", ".")

@@ -84,7 +84,7 @@ def test_it_equals_a_greedy_generate(checkpoint: Checkpoint, model: Any, prompt:
 
 
 def test_several_at_once_equal_each_alone(checkpoint: Checkpoint) -> None:
-    """Compute reference outputs of several prompts in one padded batch: they must equal those of each prompt alone.
+    """Reference outputs of several prompts in one padded batch must equal the outputs of each prompt alone.
 
     The prompts and outputs have different lengths, and one request has a token that is forbidden at first.
     """

@@ -81,7 +81,7 @@ def test_kinds_follow_from_rows_alone(ran: tuple[Run, list[RequestSpec]]) -> Non
 
 
 def test_a_run_has_no_tkv_and_no_report_shows_one(ran: tuple[Run, list[RequestSpec]]) -> None:
-    """Rows and results of this scheduler have no tkv, also if a driver reports a tkv of 0."""
+    """Rows and results of a run with ``token_budget`` have no tkv, also if a driver reports a tkv of 0."""
     rows = [as_row(step) for step in ran[0].steps]
     assert {row.tkv for row in rows} == {None}
     assert [as_row(step._replace(tkv=0)) for step in ran[0].steps] == rows

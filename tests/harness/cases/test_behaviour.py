@@ -21,10 +21,7 @@ CALL = {"prompt": {"random_tokens": 4}, "max_tokens": 3}
 
 
 class ScriptedClient:
-    """A client that answers every request with ``text``, or raises ``refuses`` if given.
-
-    A stream has a letter per chunk.
-    """
+    """A client that answers every request with ``text``, one letter per chunk, or raises ``refuses`` if it is given."""
 
     def __init__(
         self, text: str = "abc", refuses: ClientError | None = None, states: Sequence[ServingState] = ()

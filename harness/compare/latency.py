@@ -97,9 +97,7 @@ def compare_latency(before: Sequence[Run], after: Sequence[Run]) -> LatencyCompa
         )
     logs = _common([_series(run) for run in (*before, *after)])
     if not logs:
-        raise LatencyError(
-            "no case was timed in all of the runs: steps are only timed if the engine computes with a model"
-        )
+        raise LatencyError("no case has step times in every run: steps are only timed if the engine runs a model")
     count = len(before)
     spread = [_pooled(*_divided(values, range(count))) for values in logs.values()]
     floor = median(spread) or 1e-9

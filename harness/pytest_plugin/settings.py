@@ -17,6 +17,9 @@ from harness.suites.schema import Policy
 from harness.utils.text import plural
 
 
+_NEEDS_A_MODEL = "cannot be combined with --cb-simulate: it needs a server, which runs a model"
+
+
 @dataclass(frozen=True)
 class Count:
     """The number of cases, and the number of tests, in one suite file. A test is a case in one configuration."""
@@ -93,9 +96,9 @@ def driver_from_options(option: Namespace) -> Driver:
             if given and name != OVER_HTTP:
                 raise pytest.UsageError(f"{other} is only allowed with --cb-driver {OVER_HTTP}")
             if given:
-                raise pytest.UsageError(f"{other} cannot be combined with --cb-simulate: a server runs a model")
+                raise pytest.UsageError(f"{other} {_NEEDS_A_MODEL}")
     if name == OVER_HTTP and option.cb_simulate:
-        raise pytest.UsageError(f"--cb-driver {name} cannot be combined with --cb-simulate: a server runs a model")
+        raise pytest.UsageError(f"--cb-driver {name} {_NEEDS_A_MODEL}")
     try:
         return make_driver(name, DriverOptions(option.cb_simulate, option.cb_attention, url, start, shape))
     except DriverOptionError as error:

@@ -16,7 +16,7 @@ SMALLEST_LOGPROB = -9999.0
 
 
 class Form(Protocol):
-    """The interface of a response format: completions or chat completions."""
+    """The interface of the two classes that write responses: one for ``/v1/completions``, one for chat completions."""
 
     def whole(self, outputs: Sequence[CompletionOutput]) -> BaseModel:
         """Return the body of a response that is not streamed. ``outputs`` are the complete answers."""

@@ -16,10 +16,10 @@ _FOLDER = "spyre_cb_preloaded"
 
 
 class Parents:
-    """A pytest plugin in the main process (with xdist, the controller) and in xdist's workers.
+    """A pytest plugin that starts the preloaded process (preloaded.py), from which the processes of engines are forked.
 
-    The main process starts the preloaded process at the start of the session. It passes the path of the folder with the
-    socket of the preloaded process to the workers.
+    The main process of pytest (with xdist, the controller) starts it at the start of the session. xdist's workers get
+    the path of the folder that has its socket, so that they can connect to it.
     """
 
     def __init__(self, config: pytest.Config) -> None:

@@ -81,7 +81,7 @@ def test_a_running_server_is_checked_by_what_clients_see(server: ServerProcess, 
         ),
         (
             ["--cb-driver", "openai-http", "--cb-simulate"],
-            "--cb-driver openai-http cannot be combined with --cb-simulate: a server runs a model",
+            "--cb-driver openai-http cannot be combined with --cb-simulate: it needs a server, which runs a model",
         ),
     ],
 )

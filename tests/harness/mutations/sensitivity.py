@@ -147,7 +147,7 @@ def float16(patch: pytest.MonkeyPatch) -> None:
 
 @dataclass(frozen=True)
 class Caught:
-    """The result of a policy: the number of compared requests, and of those whose output is rejected (``wrong``)."""
+    """How many requests a comparison policy compared, and how many of their outputs it rejected (``wrong``)."""
 
     wrong: int
     requests: int

@@ -1,4 +1,7 @@
-"""Mutations of a server that several cases share. The harness must detect each before the next case uses the server."""
+"""Mutations that leave something of a case behind in a server that several cases share.
+
+The harness must detect each of them before the next case uses the server.
+"""
 
 from dataclasses import asdict, replace
 from functools import partial

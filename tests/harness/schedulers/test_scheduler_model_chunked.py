@@ -1,4 +1,4 @@
-"""Tests that the model of the chunked scheduler predicts the recordings and every case of the suites."""
+"""Tests that the model of the chunked scheduler predicts each recorded step table, and the table of each case."""
 
 from pathlib import Path
 from typing import Any

@@ -16,7 +16,6 @@ from harness.references import Oracle
 from harness.suites.schema import Policy
 from harness.utils.text import plural
 
-
 _NEEDS_A_MODEL = "cannot be combined with --cb-simulate: it needs a server, which runs a model"
 
 

@@ -58,7 +58,8 @@ def _explain(repository: str, revision: str | None, error: Exception) -> str:
 
     tried = f"{repository!r} is not in the local hub cache"
     if isinstance(error, errors.GatedRepoError):
-        return f"{tried} and the hub requires an account that accepted its licence: log in to the hub first"
+        what = "the hub gives it only to accounts that accepted its licence"
+        return f"{tried} and {what}: accept it on the model's page, and log in to the hub"
     if isinstance(error, errors.RevisionNotFoundError):
         return f"{tried} at revision {revision!r} and the hub has no such revision"
     if isinstance(error, errors.RepositoryNotFoundError):

@@ -103,7 +103,10 @@ def read_results(files: Iterable[Path], name: str) -> Kept:
 
 
 def _why_skipped(record: Mapping[str, Any]) -> str:
-    """Return why a test was skipped, without the driver's name; "" if it needs a card or another scheduler."""
+    """Return the reason for which a test was skipped, with the driver's name removed.
+
+    Return "" if the test was skipped because it needs a card or another scheduler: the page does not list these.
+    """
     reason = re.sub(r", which the driver .* does not offer$", "", record.get("text", "").removeprefix("Skipped: "))
     return "" if reason.startswith(OF_ANOTHER_ENGINE) else reason
 

@@ -89,10 +89,11 @@ def _say_what_is_cast(name: str, settings: Mapping[str, Any], dtype: torch.dtype
 
 
 def _described(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of ``get_model`` for a config.json.
+    """Return the arguments of ``get_model`` for the content of a config.json.
 
-    The arguments are all parameters of the model, or the architecture ``hf_pretrained``, with which ibm-fms infers the
-    parameters.
+    For an architecture that ``fms_model`` supports, they are its name in ibm-fms and all hyperparameters (number of
+    layers, heads and so on). Otherwise they are only the architecture ``hf_pretrained``, with which ibm-fms reads the
+    hyperparameters from the config.json itself.
     """
     described = fms_model(settings)
     if described is None:

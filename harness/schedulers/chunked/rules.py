@@ -34,10 +34,10 @@ _IDLE = _ALWAYS | dict.fromkeys(
 _START = dict.fromkeys(_DECODE, '"Steps": step 0 is the state before any step ran')
 _BY_KIND = {"prefill": _PREFILL, "decode": _DECODE, "idle": _IDLE, "start": _START}
 _WHICH = (
-    '"May prefill" and "Which kind of step": a chunk runs, except while a request is paused (left out of decodes by '
-    "the batch x tkv limit), directly after another chunk if requests can decode (with interleaving), or if "
-    "max_num_seqs requests run already; a first chunk also needs enough free, unreserved blocks for prompt and "
-    "max_tokens"
+    '"May prefill" and "Which kind of step": a chunk runs, unless a request is paused (left out of decodes by the '
+    "batch x tkv limit), or interleaving is on, the previous step was a chunk, and requests can decode; the first "
+    "chunk of a prompt also needs fewer than max_num_seqs running requests, and enough free, unreserved blocks for "
+    "the prompt and max_tokens"
 )
 DOC = "docs/scheduling-rules-chunked.md"
 

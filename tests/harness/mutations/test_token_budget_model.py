@@ -1,6 +1,7 @@
-"""Tests that each fault in the scheduler model of ``token_budget`` contradicts the golden table of a certain case.
+"""Tests that golden tables detect wrong scheduling rules.
 
-The cases thus distinguish the scheduling rules from similar rules.
+Each test changes one rule in the scheduler model of ``token_budget``. The steps that the changed model predicts must
+differ from the golden table of the case that is named for the change.
 """
 
 from functools import lru_cache

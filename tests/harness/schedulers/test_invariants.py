@@ -182,7 +182,7 @@ def test_padding_that_all_share_and_that_stays() -> None:
 def test_padding_that_stays_for_good() -> None:
     """A block of padding that is not removed must be reported once, at the step that should have removed it.
 
-    All later steps look like plain decodes.
+    The later steps agree with each other, so they must not be reported.
     """
     seen = simulate(a_request(10, 40), a_request(100, 3, join_step=2))
     number = first_removal(seen.run)

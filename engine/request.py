@@ -173,7 +173,7 @@ def _check_penalties(params: SamplingParams) -> None:
     words = params.bad_words
     _require(
         all(word.strip() for word in words),
-        "each of bad_words must have a character that is not white space",
+        "bad_words must each have a character that is not white space",
         list(words),
     )
 

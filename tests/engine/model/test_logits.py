@@ -89,7 +89,7 @@ def test_only_the_last_token_of_a_bad_word_is_forbidden(generated: tuple[int, ..
         ({"repetition_penalty": float("inf")}, "repetition_penalty must be above 0, and finite, not inf"),
         ({"logit_bias": {1: float("nan")}}, "logit_bias must map each token id to a number, not {1: nan}"),
         ({"allowed_token_ids": ()}, "allowed_token_ids must have at least one token id, not []"),
-        ({"bad_words": ("a", " ")}, "each of bad_words must have a character that is not white space, not ['a', ' ']"),
+        ({"bad_words": ("a", " ")}, "bad_words must each have a character that is not white space, not ['a', ' ']"),
         ({"truncate_prompt_tokens": 0}, "truncate_prompt_tokens must be -1 or at least 1, not 0"),
         ({"truncate_prompt_tokens": -2}, "truncate_prompt_tokens must be -1 or at least 1, not -2"),
     ],

@@ -19,7 +19,7 @@ CLIENT_MUTATIONS: list[Mutation] = []
 client_mutation = partial(mutation, CLIENT_MUTATIONS)
 
 
-@client_mutation("a-client-goes-away-while-its-request-runs", "too late, when stayer had")
+@client_mutation("a-client-goes-away-while-its-request-runs", "was met too late: stayer had")
 def let_requests_run_on_when_clients_leave(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(AsyncLLM, "_close", lambda self, collector: self._open.pop(collector) and None)
 

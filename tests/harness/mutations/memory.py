@@ -151,12 +151,14 @@ def end_at(patch: pytest.MonkeyPatch, context: Callable[[Request, int], int]) ->
     patch.setattr(SequenceState, "__init__", changed)
 
 
-@schedule_mutation("running-sequences-are-not-asked-where-tkv-does-not-grow", "its prompt of 60 leaves 68")
+@schedule_mutation(
+    "running-sequences-are-not-asked-where-tkv-does-not-grow", "its prompt of 60 tokens leaves room for 68"
+)
 def run_past_the_context(patch: pytest.MonkeyPatch) -> None:
     end_at(patch, lambda request, max_model_len: 10_000)
 
 
-@schedule_mutation("sequences-end-where-they-fill-the-context", "its prompt of 62 leaves 2")
+@schedule_mutation("sequences-end-where-they-fill-the-context", "its prompt of 62 tokens leaves room for 2")
 def run_one_token_past_the_context(patch: pytest.MonkeyPatch) -> None:
     end_at(patch, lambda request, max_model_len: max_model_len + 1)
 
@@ -171,17 +173,17 @@ def end_where_the_padded_prompt_fills_the_context(patch: pytest.MonkeyPatch) -> 
     end_at(patch, lambda request, max_model_len: max_model_len - -len(request.prompt_token_ids) % 64)
 
 
-@chunked_mutation("an-answer-that-fills-the-context", "its prompt of 60 leaves 68")
+@chunked_mutation("an-answer-that-fills-the-context", "its prompt of 60 tokens leaves room for 68")
 def run_a_chunked_request_past_the_context(patch: pytest.MonkeyPatch) -> None:
     end_at(patch, lambda request, max_model_len: 10_000)
 
 
-@chunked_mutation("prompts-that-fill-the-context", "its prompt of 126 leaves 2")
+@chunked_mutation("prompts-that-fill-the-context", "its prompt of 126 tokens leaves room for 2")
 def run_a_chunked_request_one_token_past_the_context(patch: pytest.MonkeyPatch) -> None:
     end_at(patch, lambda request, max_model_len: max_model_len + 1)
 
 
-@output_mutation("min-tokens-end-with-the-context", "its prompt of 60 leaves 68")
+@output_mutation("min-tokens-end-with-the-context", "its prompt of 60 tokens leaves room for 68")
 def let_min_tokens_hold_off_a_full_context(patch: pytest.MonkeyPatch) -> None:
     end_at(patch, lambda request, max_model_len: max_model_len + request.sampling_params.min_tokens)
 

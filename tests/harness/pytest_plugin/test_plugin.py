@@ -137,7 +137,7 @@ def test_more_tests_than_max_tests_is_an_error(tmp_path: Path) -> None:
     write(tmp_path, mine=GOOD.replace("cases:", "max_tests: 1\nparameters: {backend: [eager, sendnn]}\ncases:"))
     done = run(tmp_path, "--cb-simulate", ".")
     assert done.returncode != 0
-    expected = "the suite has 1 cases x 2 configurations = 2 tests, more than max_tests 1 — if you want"
+    expected = "the suite has 1 cases x 2 configurations = 2 tests, more than max_tests 1 — to run that many"
     assert f"mine.yaml:4:12: max_tests: {expected}" in done.stdout
     assert run(tmp_path, "--cb-simulate", "--cb-max-tests", "2", ".").returncode == 0
 

@@ -10,9 +10,9 @@ from engine.grammars import Grammar, Grammars
 from engine.model import logits, sampler
 from engine.model.grammar_masks import constrained
 from engine.model.logits import processed
-from engine.scheduling.chunked.scheduler import ChunkedScheduler
 from engine.scheduling.token_budget.scheduler import TokenBudgetScheduler
 from engine.sequence import SequenceState
+from tests.harness.mutations.chunked_batch import when_resumed
 from tests.harness.mutations.registry import budget_output_mutation, chunked_output_mutation, output_mutation
 
 
@@ -194,16 +194,7 @@ def drop_the_grammar_of_a_preempted_request(patch: pytest.MonkeyPatch) -> None:
 
 @chunked_output_mutation("chunked-paused-requests-keep-their-place-in-a-grammar", "Hugging Face says")
 def start_a_grammar_again_after_a_pause(patch: pytest.MonkeyPatch) -> None:
-    pause = ChunkedScheduler._pause
-
-    def forgetful(self: ChunkedScheduler) -> None:
-        before = list(self._paused)
-        pause(self)
-        for sequence in before:
-            if sequence not in self._paused:
-                _restart_the_grammar(sequence.tokens)
-
-    patch.setattr(ChunkedScheduler, "_pause", forgetful)
+    when_resumed(patch, _restart_the_grammar)
 
 
 @output_mutation("the-only-token-that-a-structure-allows-is-a-stop-token", "Hugging Face says")

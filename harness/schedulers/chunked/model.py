@@ -78,9 +78,8 @@ class Engine:
     """The state of the scheduler model between two steps, with the results of the last step.
 
     ``free`` are the free blocks, and ``cached`` the blocks in the prefix cache. ``withdrawn`` is whether a waiting
-    request was aborted since the last step.
-
-    These attributes are about the last step. ``chunk_before`` is whether the step ran a chunk. ``exceeded`` has the
+    request was aborted since the last step. The other attributes are about the last step. ``chunk_before`` is whether
+    it ran a chunk. ``exceeded`` has the
     values of batch size x tkv above ``max_batch_tkv_limit`` that were avoided by pausing requests. ``started`` is the
     request whose first chunk ran, None if no first chunk did. ``hits`` has (block, number of other requests that held
     the block) for each block that this request found in the prefix cache. ``why`` is a phrase that describes the step.
@@ -120,17 +119,11 @@ class Engine:
         return [block for block in takewhile(lambda block: block is not None, matches) if block is not None]
 
     def cached_block(self, key: TokenIds) -> Block | None:
-        """Return the block with the key ``key`` in the prefix cache, None if there is none.
-
-        If several blocks have this key, return the one that was added to the cache first.
-        """
+        """Return the block that was first added to the prefix cache with the key ``key``, None if there is none."""
         return next((block for block in self.cached if block.key == key), None)
 
     def lacking(self, request: ModelRequest) -> str | None:
-        """Return a phrase with the numbers of blocks needed and free if ``request`` can't start for lack of blocks.
-
-        Return None if there are enough free blocks.
-        """
+        """Return a phrase with the numbers of blocks needed and free, None if enough are free for ``request``."""
         if self.blocks_left(request) >= 0:
             return None
         return f"blocks: {self.needed(request)} needed, {len(self.free)} free, {self.promised} of them reserved"
@@ -138,8 +131,7 @@ class Engine:
     def needed(self, request: ModelRequest) -> int:
         """Return how many free blocks the request needs to run to ``max_tokens``.
 
-        A block that the request finds in the prefix cache and that another request holds is not counted, because it is
-        not free.
+        A block that the request finds in the prefix cache is not counted if another request holds it.
         """
         held_now = sum(block.holders > 0 for block in self.found(request))
         return blocks_for(request.length + request.plan.max_tokens) - held_now
@@ -307,9 +299,8 @@ class Engine:
     def leave(self, request: ModelRequest) -> None:
         """Remove a request that has ended or was aborted, and free its blocks that no other request holds.
 
-        The last block of the request is freed first. Freed blocks that are in the prefix cache go to the end of the
-        list of free blocks, and other freed blocks to its front. Without prefix caching, all freed blocks go to the
-        end.
+        The last block is freed first. With prefix caching, freed blocks that are not in the prefix cache go to the
+        front of the list of free blocks. All other freed blocks go to its end.
         """
         self.withdrawn = self.withdrawn or request in self.waiting
         for place in (self.waiting, self.running, self.paused):
@@ -369,8 +360,7 @@ def predicted_steps(
     """Yield the state before the first step and after each step.
 
     In the state after step n, the requests with ``join_step`` n are in the queue, and those with ``abort_step`` n are
-    removed. The same ``Engine`` object is changed and yielded every time. Raises ImpossibleWorkload if a request can
-    never run or continue.
+    removed. Every yield is the same, changed ``Engine``. Raises ImpossibleWorkload if a request can never go on.
     """
     model_requests = [ModelRequest(number, plan, options.chunk_size) for number, plan in enumerate(requests)]
     engine = Engine(limits, options, [Block() for _ in range(limits.available_blocks or 0)])

@@ -69,10 +69,7 @@ class State:
 
 @dataclass(frozen=True)
 class PredictedStep:
-    """The state after a step. ``outputs`` are the requests that got a token in the step, by number.
-
-    ``finished`` are the requests that finished in the step.
-    """
+    """The state after a step, with the numbers of the requests that got a token, and that finished, in the step."""
 
     step: int
     state: State

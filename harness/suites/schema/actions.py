@@ -36,9 +36,8 @@ class ErrorExpectation(Model):
 class StepBounds(Model):
     """The maximum numbers of engine steps that a request of a ``generate`` action may wait.
 
-    ``queue`` limits the steps from joining the queue to the first step that computes tokens of the request,
-    ``first_token`` the steps from joining the queue to the first token, and ``between`` those from one token to the
-    next.
+    ``queue`` limits the steps from joining the queue to the first step that computes the request, ``first_token`` the
+    steps from joining the queue to the first token, and ``between`` the steps from one token to the next.
     """
 
     queue: Number | None = None
@@ -92,10 +91,9 @@ class Outcome(Model):
 
 
 class Call(Request):
-    """One request to the entry point of the engine. ``n`` is the number of answers.
+    """One request to the entry point. ``n`` is the number of answers, ``model`` the model name to send.
 
-    ``model`` is the model name to send, if not the real one. With ``echo``, the prompt and its logprobs are returned
-    before the answer. ``echo`` is only for the entry point ``http``.
+    With ``echo``, which is only for the entry point ``http``, the prompt and its logprobs are before the answer.
     """
 
     n: Annotated[int, Field(gt=0, le=128)] = 1
@@ -143,10 +141,7 @@ class Chat(Model):
 
 
 class Leave(Model):
-    """Which clients of a flood disconnect, and when.
-
-    With ``every: 3``, every third client disconnects after it has received ``after`` chunks of its answer.
-    """
+    """Which clients of a flood disconnect: with ``every: 3``, every third one, after ``after`` chunks of its answer."""
 
     every: Annotated[int, Field(gt=0)]
     after: Number = 1
@@ -208,8 +203,7 @@ class ServerMetrics(Model):
 
     ``first_tokens`` is the number of observations in the histogram of the time to first token, and ``further_tokens``
     the number of observations in the histogram of the inter-token latency. ``prefix_queries`` is the number of prompt
-    tokens that were looked up in the prefix cache, and ``prefix_hits`` the number of prompt tokens that were found
-    there.
+    tokens that were looked up in the prefix cache, and ``prefix_hits`` the number that were not computed.
     """
 
     prompt_tokens: Number | None = None

@@ -242,6 +242,11 @@ class CompletionOutput:
     stop_reason: int | str | None = None
     prompt_logprobs: PromptLogprobs | None = None
 
+    @property
+    def is_empty(self) -> bool:
+        """Return whether a delta adds no text and no tokens to the answer, and does not end it."""
+        return not (self.text or self.token_ids) and self.finish_reason is None
+
 
 @dataclass(frozen=True)
 class RequestOutput:

@@ -34,17 +34,15 @@ class DeltaMaker:
         """Return the text, tokens and logprobs that the answer has gained since the last call.
 
         ``cumulative_logprob`` of the result is the sum over all tokens of the answer so far. The logprobs of the prompt
-        are in the results up to the first one that has text or tokens, or is the last one: OutputQueue does not pass
-        on the results before it.
+        are in the results up to the first one that is not empty, because OutputQueue does not pass on empty results.
         """
         self._read(sequence)
         text = self._new_text(sequence)
         new = self._new_tokens(sequence)
         self._logprob += sum(token.logprob or 0.0 for token in new)
         prompt = None if self._prompt_given else prompt_entries(sequence, self._tokenizer)
-        self._prompt_given = self._prompt_given or bool(new or text or sequence.finish_reason is not None)
         wants_logprobs = sequence.params.logprobs is not None
-        return CompletionOutput(
+        delta = CompletionOutput(
             index=self._index,
             text=text,
             token_ids=tuple(token.token_id for token in new),
@@ -54,6 +52,8 @@ class DeltaMaker:
             stop_reason=sequence.stop_reason,
             prompt_logprobs=prompt,
         )
+        self._prompt_given = self._prompt_given or not delta.is_empty
+        return delta
 
     def _read(self, sequence: SequenceState) -> None:
         """Add new tokens to the tokens not returned yet, each with the length of the answer's text up to its end.

@@ -112,7 +112,7 @@ class OutputQueue:
             self.failed(grammar_failure(sequence))
         elif not self._final_only:
             delta = self._deltas.delta(sequence)
-            if delta.token_ids or delta.text or delta.finish_reason is not None:
+            if not delta.is_empty:
                 self._collector.put_from_thread(delta)
         elif sequence.finish_reason is not None:
             self._collector.put_from_thread(completion(self._index, sequence, self._tokenizer))

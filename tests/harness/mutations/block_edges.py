@@ -28,6 +28,11 @@ def keep_one_of_several_blocks_of_padding_at_the_end_of_a_block(patch: pytest.Mo
     patch.setattr(ContinuousScheduler, "_shift", less)
 
 
+def has_a_block_of_padding(scheduler: ContinuousScheduler) -> bool:
+    """Return whether a running sequence has a whole block of left padding."""
+    return any(sequence.left_padding >= BLOCK_SIZE for sequence in scheduler._running)
+
+
 def skip_next_to_padding(patch: pytest.MonkeyPatch, condition: str) -> None:
     """Skip a condition of admission while a running sequence has a whole block of padding.
 
@@ -36,7 +41,7 @@ def skip_next_to_padding(patch: pytest.MonkeyPatch, condition: str) -> None:
     may_join, check = ContinuousScheduler._may_join, getattr(continuous, condition)
 
     def skipping(self: ContinuousScheduler, head: Any) -> bool:
-        padded = any(sequence.left_padding >= BLOCK_SIZE for sequence in self._running)
+        padded = has_a_block_of_padding(self)
         with pytest.MonkeyPatch.context() as only_here:
             only_here.setattr(continuous, condition, (lambda *_: True) if padded else check)
             return may_join(self, head)
@@ -60,7 +65,7 @@ def let_any_request_join_next_to_padding_by_batch_tkv(patch: pytest.MonkeyPatch)
     fits = ContinuousScheduler._fits_batch_tkv
 
     def skipping(self: ContinuousScheduler, *arguments: Any) -> bool:
-        return any(sequence.left_padding >= BLOCK_SIZE for sequence in self._running) or fits(self, *arguments)
+        return has_a_block_of_padding(self) or fits(self, *arguments)
 
     patch.setattr(ContinuousScheduler, "_fits_batch_tkv", skipping)
 

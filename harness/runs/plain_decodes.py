@@ -72,10 +72,13 @@ def as_row(step: StepRow) -> StepRow:
 
 
 def columns_of(rows: Iterable[StepRow]) -> tuple[str, ...]:
-    """Return the names of the columns that every row has. Rows of different schedulers have different columns."""
-    formats = {known.name: known for known in map(format_of_row, rows)}
-    first, *others = formats.values()
-    return tuple(column for column in first.columns if all(column in other.columns for other in others))
+    """Return the names of the columns that every row has, or of no columns if there are no rows.
+
+    Rows of different schedulers have different columns.
+    """
+    formats = {known.name: known.columns for known in map(format_of_row, rows)}
+    first, *others = formats.values() or [()]
+    return tuple(column for column in first if all(column in other for other in others))
 
 
 def cells_of(row: StepRow, columns: Iterable[str]) -> list[Any]:

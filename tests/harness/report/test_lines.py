@@ -127,6 +127,15 @@ def test_right_values_are_let_through(tmp_path: Path) -> None:
     assert [result["outcome"] for result in run.results] == ["failed"]
 
 
+def test_a_table_without_steps_is_reported(tmp_path: Path) -> None:
+    """A table has no steps if the case failed before the first one, and then has no columns either."""
+    lines = json.loads(json.dumps(LINES))
+    for verdict_line in lines[1]["verdicts"]:
+        verdict_line["data"]["steps"] = []
+    run = read_run(written(tmp_path, lines))
+    assert len([*write_reports(Wanted(html=tmp_path / "r.html", allure=tmp_path / "allure"), run)]) == 2
+
+
 VALUES: st.SearchStrategy[Any] = st.sampled_from(
     [None, True, 0, -1, 2**70, 0.5, -1e308, "", "x", "\x00", [], [[]], [None], ["a"], [1, 2], {}, {"a": 1}, {"1": [1]}]
 )

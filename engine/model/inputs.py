@@ -56,7 +56,11 @@ class ModelInputs:
 
     @property
     def kind(self) -> str:
-        """Return ``prefill``, ``chunk``, ``part`` or ``decode``. A backend that compiles has a graph for each kind."""
+        """Return the kind of this forward. A backend that compiles has a graph for each kind.
+
+        The kind is ``prefill`` (a whole prompt), ``chunk`` (a chunk of a prompt), ``part`` (what a mixed step computes
+        for one request) or ``decode`` (one token for each row).
+        """
         if self.block_table is None:
             return "prefill"
         if self.is_part:

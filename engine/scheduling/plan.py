@@ -127,7 +127,7 @@ class MixedStep(NamedTuple):
 
     @property
     def scheduled(self) -> tuple[tuple[str, int], ...]:
-        """Return a pair (request id, number of tokens computed) for each part."""
+        """Return a pair (request id, number of its tokens that this step computes) for each part."""
         return tuple([(part.request_id, len(part.token_ids)) for part in self.parts])
 
     @property

@@ -55,7 +55,7 @@ def patterns() -> str:
 def legend_height(width: float, own: Collection[str]) -> int:
     """Return the height of the legend in pixels if its lines are ``width`` pixels wide.
 
-    ``own`` has the names of entries to include that not all schedulers have.
+    The entries that all schedulers share are always included. ``own`` has the names of further entries to include.
     """
     return ROW * (1 + max(line for _, _, line in _placed(width, own))) + 6
 
@@ -77,7 +77,8 @@ def legend_parts(top: float, width: float, own: Collection[str]) -> Iterator[str
 def _placed(width: float, own: Collection[str]) -> Iterator[tuple[str, float, int]]:
     """Yield (name, x coordinate, number of its line) for each entry of the legend.
 
-    The lines are ``width`` pixels wide. ``own`` has the names of entries to include that not all schedulers have.
+    The lines are ``width`` pixels wide. The entries that all schedulers share are always included. ``own`` has the
+    names of further entries to include.
     """
     x, line = float(LABELS), 0
     for name, words in _WORDS.items():

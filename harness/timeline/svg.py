@@ -67,7 +67,7 @@ def as_svg(line: TimeLine, expected: TimeLine | None = None, *, alone: bool = Tr
 def legend(own: Collection[str]) -> str:
     """Return the legend as a separate SVG, for a page with many time-lines.
 
-    ``own`` has the names of entries to include that not all schedulers have.
+    The entries that all schedulers share are always included. ``own`` has the names of further entries to include.
     """
     height = legend_height(WIDTH, own)
     opening = f'<svg class="timeline" viewBox="0 0 {WIDTH} {height}" role="img">'

@@ -123,9 +123,10 @@ class Isolation:
         return self._worker
 
     def _started(self, item: CaseItem, cases: Sequence[CaseItem], wanted: EngineSetup | None) -> Worker:
-        """Start a child, as a fork if possible, else as a new process.
+        """Start a child: a fork of the preloaded process, or a new process for a real card or if forks are refused.
 
-        Raises ParentGoneError if the child is to be a fork of the preloaded process, and this process has ended.
+        Raises ParentGoneError if the child should be a fork of the preloaded process, but the preloaded process has
+        ended. Then no new process is started instead.
         """
         if self._parents.wanted and self._lease is None and not any(case.on_card for case in cases):
             with contextlib.suppress(ForkRefusedError):

@@ -189,7 +189,8 @@ class _Engine:
     def _within_threshold(self, tokens: int) -> int:
         """Return ``tokens``, but at most ``long_prefill_token_threshold``.
 
-        The result is ``tokens`` if there is no threshold and, by the rules of vLLM 0.32, if there is only one request.
+        There are two cases without a limit: the threshold is 0, or the rules are those of vLLM 0.32 and there is only
+        one request, waiting or running.
         """
         threshold = self.options.long_prefill_token_threshold
         alone = len(self.running) + len(self.waiting) <= 1

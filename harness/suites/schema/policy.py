@@ -39,7 +39,7 @@ class Policy(Model):
         known = BOUNDS_OF[self.name]
         for name in sorted(self.model_fields_set - {"name", *known}):
             hint = f"the tolerances of this policy are {', '.join(known)}"
-            raise MisfitError(f"the policy {self.name} has no {name}", name, hint=hint)
+            raise MisfitError(f"the policy {self.name} has no tolerance {name}", name, hint=hint)
         return self
 
 

@@ -39,9 +39,9 @@ class AsyncLLM:
     """An engine in a thread of its own, with ``generate`` for asyncio.
 
     ``model`` is an engine that is already built, or the name of a model; with a name, ``config`` has further arguments
-    of EngineConfig. The caller must not use a built engine until ``shutdown``, and must close it afterwards.
-    ``max_unfinished`` is the maximum number of unfinished answers, including waiting ones; None means unlimited.
-    ``observers`` receive every step record (engine_thread.Observer).
+    of EngineConfig. A caller that passes a built engine must not use it until ``shutdown`` has returned, and must close
+    it afterwards. ``max_unfinished`` is the maximum number of unfinished answers, including waiting ones; None means
+    unlimited. ``observers`` receive every step record (engine_thread.Observer).
 
     Raises ConfigError if ``config`` is invalid, and the errors of ``build_engine``.
     """
@@ -94,9 +94,9 @@ class AsyncLLM:
 
         Before the first output, raises RequestRefusedError if the engine can't run the request, SamplingParamsError if
         its structured outputs are invalid, ValueError if the id is in use, and QueueFullError if ``max_unfinished``
-        would be exceeded. At any time, raises
-        EngineDeadError or EngineStoppedError if the engine ends, OutOfBlocksError if the request can never run, and
-        StructuredOutputsError if its grammar accepts no further tokens.
+        would be exceeded. At any time, raises EngineDeadError or EngineStoppedError if the engine ends,
+        OutOfBlocksError if the request can never run, and StructuredOutputsError if its grammar accepts no further
+        tokens.
         """
         ready = await self.prepare(prompt, sampling_params)
         collector = self.submit([ready], request_id)
@@ -193,7 +193,7 @@ class AsyncLLM:
         """Set new limits while the engine is idle.
 
         Raises ConfigError if the engine can't have these limits. Raises EngineBusyError, and changes nothing, if a
-        request is unfinished or a block is in use.
+        request is unfinished, a collector of ``submit`` is not closed, or a block is in use.
         """
         resolved = resolve_limits(self.engine.core.config, limits)
         if self._open:

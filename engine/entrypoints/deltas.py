@@ -34,7 +34,8 @@ class DeltaMaker:
         """Return the text, tokens and logprobs that the answer has gained since the last call.
 
         ``cumulative_logprob`` of the result is the sum over all tokens of the answer so far. The logprobs of the prompt
-        are in the results up to the first one that is not empty, because OutputQueue does not pass on empty results.
+        are in every result until one is not empty, and in that one. OutputQueue does not pass on empty results, so a
+        client receives these logprobs once.
         """
         self._read(sequence)
         text = self._new_text(sequence)
@@ -56,9 +57,10 @@ class DeltaMaker:
         return delta
 
     def _read(self, sequence: SequenceState) -> None:
-        """Add new tokens to the tokens not returned yet, each with the length of the answer's text up to its end.
+        """Store new tokens until ``_new_tokens`` returns them.
 
-        A token that ends within a character is added when a later token completes the character.
+        Each token is stored with the length of the answer's text up to the end of the token. A token that ends within a
+        character gets this length when a later token completes the character.
         """
         for token in sequence.tokens[self._tokens_seen :]:
             self._stream.push(token.token_id)
@@ -69,10 +71,10 @@ class DeltaMaker:
         self._tokens_seen = len(sequence.tokens)
 
     def _new_tokens(self, sequence: SequenceState) -> list[TokenOutput]:
-        """Return the tokens not returned yet whose whole text is in the deltas so far.
+        """Return the tokens that no earlier delta has, and whose whole text is in this delta or in earlier ones.
 
-        If the request has ended, return all tokens not returned yet. The text of some of them may be missing from the
-        answer, because a stop string is cut off.
+        If the request has ended, return all tokens that no earlier delta has. The text of some of them may be missing
+        from the answer, because a stop string is cut off.
         """
         new = []
         while self._held and (sequence.finish_reason is not None or self._held[0][0] <= self._text_given):

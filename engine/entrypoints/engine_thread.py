@@ -34,7 +34,10 @@ class EngineStoppedError(RuntimeError):
 
 
 class EngineBusyError(RuntimeError):
-    """Limits cannot change, because requests are unfinished or blocks are in use. The message has both numbers."""
+    """Limits cannot change, because the engine is not idle.
+
+    The message lists what is unfinished or in use, for example ``requests 2, running 2, used blocks 5``.
+    """
 
 
 class Subscriber(Protocol):

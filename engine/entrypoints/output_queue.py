@@ -15,11 +15,12 @@ from engine.tokenizer import Tokenizer
 
 
 class RequestOutputCollector:
-    """Collects the deltas of one request, answers 0 to ``count`` - 1, until the client takes them.
+    """Collects the deltas of all answers to one request until the client takes them.
 
-    A collector may only be used in the event loop in which it was created, except for the methods ``…_from_thread``,
-    which the engine's thread calls. It stores at most ``max_tokens`` tokens per answer. The owner of the collector must
-    call ``close``, which aborts unfinished answers and calls ``on_close``.
+    The answers have the numbers 0 to ``count`` - 1. A collector may only be used in the event loop in which it was
+    created, except for the methods ``…_from_thread``, which the engine's thread calls. It stores at most ``max_tokens``
+    tokens per answer. The owner of the collector must call ``close``, which aborts unfinished answers and calls
+    ``on_close``.
     """
 
     def __init__(self, count: int, on_close: Callable[["RequestOutputCollector"], None]) -> None:

@@ -92,8 +92,8 @@ def truncated(
 def with_bad_words(params: SamplingParams, tokenizer: Tokenizer) -> SamplingParams:
     """Return ``params`` with ``bad_words_token_ids``, the token ids of its ``bad_words``.
 
-    A bad word has up to two lists of token ids: one for the start of a text, and one for after a space. Source:
-    ``SamplingParams.update_from_tokenizer`` of vLLM.
+    A bad word has up to two lists of token ids: one for the word at the start of a text, and one for the word after a
+    space. Source: ``SamplingParams.update_from_tokenizer`` of vLLM.
     """
     if not params.bad_words:
         return params

@@ -104,8 +104,8 @@ class Administration:
 def _unless_smaller(wanted: Wanted, built: int | None) -> int | None:
     """Return ``built`` if ``wanted`` sets neither the context nor the batch size, else None.
 
-    ``built`` is a value of the EngineConfig with which the server was started. If the value is None, EngineConfig
-    derives it from the context and the batch size.
+    ``built`` is ``num_blocks`` or ``max_batch_tkv_limit`` of the EngineConfig with which the server was started. For
+    None, an EngineConfig uses its default, which depends on the context and the batch size.
     """
     return built if wanted.max_model_len is None and wanted.max_num_seqs is None else None
 

@@ -61,8 +61,8 @@ def has_key(headers: Headers, key: str) -> bool:
 async def read_body(headers: Headers, receive: Receive, most: int) -> bytes | None:
     """Return the body of a request; None if the client disconnects before the body is complete.
 
-    Raises ApiError if the body has more than ``most`` bytes, without reading further bytes, or if it does not arrive
-    within READ_SECONDS.
+    Raises ApiError as soon as it is known that the body has more than ``most`` bytes. Raises ApiError, too, if the body
+    does not arrive within READ_SECONDS.
     """
     length = headers.get("content-length", "")
     if length.isdecimal() and int(length) > most:
@@ -99,7 +99,7 @@ def _too_large(most: int) -> ApiError:
 
 
 def _first(body: bytes, receive: Receive) -> Receive:
-    """Return a receive function whose first message is ``body``, followed by the messages of ``receive``."""
+    """Return an ASGI receive function: its first message has all of ``body``, later messages come from ``receive``."""
     messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def replayed() -> Message:

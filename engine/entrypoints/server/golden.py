@@ -23,9 +23,10 @@ class GoldenTokens(Body):
 
 
 def check_extra_arguments(value: object) -> object:
-    """Return ``value``, the field ``vllm_xargs``, if it is None or has only golden tokens, as a JSON string.
+    """Check ``value``, the field ``vllm_xargs`` of a request, and return it unchanged.
 
-    Otherwise raise ValueError with one sentence.
+    Raises ValueError with one sentence unless ``value`` is None or an object with no key except INJECTOR, whose value
+    is a JSON string with the golden tokens.
     """
     if value is None:
         return value
@@ -47,7 +48,10 @@ ExtraArguments = Annotated[dict[str, Any], BeforeValidator(check_extra_arguments
 
 
 def golden_token_ids(arguments: Mapping[str, Any] | None) -> tuple[int, ...]:
-    """Return the golden tokens in ``vllm_xargs``, which must be checked before; () if there are none."""
+    """Return the golden tokens in ``arguments``, the field ``vllm_xargs``; () if there are none.
+
+    ``arguments`` must be a result of ``check_extra_arguments``.
+    """
     if not arguments:
         return ()
     return tuple(GoldenTokens.model_validate_json(arguments[INJECTOR]).expected_token_ids)

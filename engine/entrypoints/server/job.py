@@ -93,9 +93,9 @@ async def start(
 ) -> Job:
     """Check the prompts of a request and queue all of them, or none if one is refused.
 
-    ``fields`` has the names for error messages. The id of the response begins with ``kind``. Raises ApiError if a
-    prompt is refused, if there are more answers than the server accepts, or if the server is shutting down;
-    SamplingParamsError as AsyncLLM.prepare does; and the errors of AsyncLLM.submit.
+    ``fields`` has the names of the body's fields for error responses. The id of the response begins with ``kind``.
+    Raises ApiError if a prompt is refused, if there are more answers than the server accepts, or if the server is
+    shutting down; SamplingParamsError as AsyncLLM.prepare does; and the errors of AsyncLLM.submit.
     """
     llm = service.llm
     longest, padded = llm.limits.max_model_len, llm.engine.core.config.pads_prompts

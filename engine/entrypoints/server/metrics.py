@@ -116,11 +116,10 @@ class Metrics:
         self._ended.labels(reason).inc()
 
     def _started(self, request_id: str, found: int) -> None:
-        """Count the lookup of a prompt in the prefix cache. ``found`` is the number of prompt tokens that are not
-        computed because they are found there.
+        """Count the lookup of a prompt in the prefix cache.
 
-        Only the first call for a request counts. Later calls are for further chunks, or for a new start after a
-        preemption.
+        ``found`` is the number of prompt tokens that are not computed because they are found there. Only the first call
+        for a request counts. Later calls are for further chunks, or for a new start after a preemption.
         """
         length = self._not_started.pop(request_id, None)
         if length is not None and self._has_prefix_cache:

@@ -31,8 +31,9 @@ class ModelExecutor(Executor, Protocol):
 class Engine:
     """An engine core with its model and tokenizer.
 
-    ``workers`` are the worker processes that run the model; None with tensor parallel size 1, where the model runs in
-    this process. ``executor`` is the executor of the core; None if the core runs no model.
+    ``workers`` are the worker processes that run the model. With tensor parallel size 1 ``workers`` is None, and the
+    model runs in the process that built the engine. ``executor`` is the executor of the core; None if the core runs no
+    model.
     """
 
     checkpoint: Checkpoint

@@ -97,7 +97,7 @@ class EngineCore:
         return self.restart(resolve_limits(self.config, limits))
 
     def restart(self, limits: ResolvedLimits) -> ResolvedLimits:
-        """Drop every request and set ``limits``, which an earlier ``reset`` of this engine has checked and returned."""
+        """Drop every request and set ``limits``, which ``resolve_limits`` has returned for this engine."""
         self.limits = limits
         self.scheduler: Scheduler = SCHEDULERS[self.config.scheduler](self.config, self.limits)
         self.sequences: dict[str, SequenceState] = {}

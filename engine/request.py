@@ -202,9 +202,11 @@ class Request:
 class TokenOutput(NamedTuple):
     """One generated token.
 
-    ``logprob`` is the natural logarithm of its probability under the raw logits (before temperature and masks),
-    ``rank`` its rank (1 is the most likely token), ``top`` the most likely tokens as pairs (token id, logprob), most
-    likely first. Without requested logprobs, ``logprob`` and ``rank`` are None and ``top`` is empty.
+    ``logprob`` is the natural logarithm of its probability under the raw logits. These are the logits before
+    temperature and before the other parameters of the request change them, but after the mask of the request's grammar,
+    if it has one. ``rank`` is the rank of the token (1 is the most likely token). ``top`` has the most likely tokens as
+    pairs (token id, logprob), most likely first. If no logprobs are requested, ``logprob`` and ``rank`` are None and
+    ``top`` is empty.
     """
 
     token_id: int

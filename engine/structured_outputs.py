@@ -33,7 +33,8 @@ class StructuredOutputsParams:
     one space after a comma or colon. With ``disable_additional_properties``, objects have only the properties that the
     JSON schema lists.
 
-    Raises StructuredOutputsError unless exactly one of the five fields is set, and if that field is empty.
+    Raises StructuredOutputsError if none or several of the five fields are set, if the one that is set is empty (only
+    ``regex`` may be empty), or if ``json_object`` is False.
     """
 
     json: str | Mapping[str, Any] | None = None

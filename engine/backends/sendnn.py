@@ -46,7 +46,7 @@ def warm_up_mode() -> AbstractContextManager[object]:
     """Return the context manager for the warm-up.
 
     On a card it is ``torch_sendnn.warmup_mode()``, which collects the compiled graphs, and loads them at the end of the
-    ``with`` statement.
+    ``with`` statement. Without a card the context manager does nothing.
     """
     if simulated():
         return nullcontext()

@@ -46,9 +46,10 @@ def register_sendnn() -> None:
 class CompiledModel:
     """A model compiled by ``torch.compile``, with one function for each kind of forward (``ModelInputs.kind``).
 
-    Before ``seal`` is called, running the model compiles a graph, unless an engine of the same shape has compiled that
-    graph before. After ``seal``, running it raises RecompileError if no compiled graph matches. ``recompiles`` is the
-    number of RecompileErrors so far. ``shared`` is the number of graphs that an earlier engine compiled.
+    Before ``seal`` is called, running the model compiles a graph, unless an earlier engine has compiled a graph with
+    the same signature (graphs.py). After ``seal``, running the model raises RecompileError if no compiled graph
+    matches. ``recompiles`` is the number of RecompileErrors so far. ``shared`` is the number of graphs that an earlier
+    engine compiled.
     """
 
     def __init__(self, model: torch.nn.Module, backend: Backend) -> None:
@@ -72,8 +73,9 @@ class CompiledModel:
     def __call__(self, kind: str, cache: Cache, tensors: Mapping[str, Tensor], others: Mapping[str, Any]) -> Any:
         """Run one forward and return the model's result: logits and cache.
 
-        ``kind`` is ``prefill``, ``chunk``, ``part`` or ``decode`` (ModelInputs.kind). ``tensors`` are the model's
-        tensor arguments by name, ``others`` its other arguments.
+        ``kind`` is ``prefill`` (a whole prompt), ``chunk`` (a chunk of a prompt), ``part`` (what a mixed step computes
+        for one request) or ``decode`` (one token for each row). ``tensors`` are the model's tensor arguments by name,
+        ``others`` its other arguments.
 
         Raises RecompileError if no compiled graph matches after ``seal``, and DeviceRefusedError if the device does not
         support the tensors.

@@ -105,9 +105,10 @@ def functions_for(model: nn.Module, backend: Backend) -> Functions:
 def signature(
     backend: Backend, kind: str, cache: Cache, tensors: Mapping[str, Tensor], others: Mapping[str, Any]
 ) -> Hashable:
-    """Return all values that are constants in a graph that engines share.
+    """Return the key of a function in ``functions_for``: all values that are constants in a graph that engines share.
 
-    They are dtypes, sizes, ``others`` (arguments of the model that are not tensors), and the number of threads.
+    They are the name of the backend, ``kind``, dtypes, the sizes of dimensions that are not dynamic, ``others``
+    (arguments of the model that are not tensors), and the number of threads.
     """
     inputs = tuple((name, _facts(tensor, _dynamic(kind, name))) for name, tensor in tensors.items())
     caches = tuple(_facts(tensor, CACHE) for layer in cache for tensor in layer)

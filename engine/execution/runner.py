@@ -82,9 +82,9 @@ class ModelRunner:
     def logits(self, plan: Runnable, token_ids: Sequence[int]) -> Tensor:
         """Run the plan and return the logits to sample from, float32 ``[rows, vocabulary]``.
 
-        There is a row for each of ``plan.request_ids``. ``token_ids`` is the result of ``token_ids_for``. With a
-        compiled model, raises RecompileError if the step matches no compiled graph, and DeviceRefusedError if the
-        device does not support its tensors.
+        There is a row for each of ``plan.request_ids``. ``token_ids`` are the input tokens of the plan, as
+        ``token_ids_for`` returns them. With a compiled model, raises RecompileError if the step matches no compiled
+        graph, and DeviceRefusedError if the device does not support its tensors.
         """
         return self.step_logits(plan, token_ids, ()).rows
 
@@ -157,7 +157,8 @@ class ModelRunner:
     def _mixed(self, plan: MixedStep, wanted: Mapping[str, PromptPart]) -> StepLogits:
         """Run a mixed step: all decodes in one forward, then each part that is not a decode in a forward of its own.
 
-        The result has a row for each of ``plan.request_ids``.
+        The result has a row for each of ``plan.request_ids``, and the logits of the prompt tokens in ``wanted``, which
+        has a PromptPart by request id for each request that needs them.
         """
         size, by_request, prompts = self._block_size, dict[str, Tensor](), list[PromptLogits]()
         decodes = [part for part in plan.parts if part.is_decode]

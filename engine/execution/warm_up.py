@@ -15,11 +15,11 @@ ROWS = 2
 
 
 def warm_up(model: CompiledModel, run: Callable[[Runnable], object], config: EngineConfig) -> None:
-    """Run the warm-up plans of the engine's scheduler to compile graphs, seal ``model``, and run the plans again.
+    """Run the warm-up plans of the engine's scheduler to compile graphs, then forbid ``model`` to compile more.
 
-    ``run`` is a function that runs a plan. The plans write to the first blocks of the KV cache. Raises
-    DeviceRefusedError if the device does not support a plan, and RecompileError if a plan does not match the graph that
-    was compiled for it.
+    The plans are then run again, which must not need another graph. ``run`` is a function that runs a plan. The plans
+    write to the first blocks of the KV cache. Raises DeviceRefusedError if the device does not support a plan, and
+    RecompileError if a plan does not match the graph that was compiled for it.
     """
     plans = PLANS[config.scheduler](config)
     device = sendnn.warm_up_mode() if config.backend == sendnn.BACKEND.name else None

@@ -27,7 +27,11 @@ class TokenSource(Protocol):
 
 
 def content_key(before: ContentKey, token_ids: Sequence[int]) -> ContentKey:
-    """Return the content key of a block with ``token_ids``. ``before`` is the key of the previous block."""
+    """Return the content key of a block, by which the prefix cache finds the block.
+
+    ``token_ids`` are the tokens in the block. ``before`` is the content key of the previous block; NOTHING for the
+    first block of a sequence.
+    """
     return sha256(before + array("q", token_ids).tobytes()).digest()
 
 

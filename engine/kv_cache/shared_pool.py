@@ -56,7 +56,7 @@ class SharedPool:
         return block not in self._free
 
     def find(self, keys: Iterable[ContentKey]) -> tuple[int, ...]:
-        """Return one block for each of ``keys``, up to but without the first key that no block has.
+        """Return one block for each of ``keys``, in their order, and stop before the first key that no block has.
 
         If several blocks have the same key, the one that was registered first is returned.
         """
@@ -144,8 +144,8 @@ class SharedPool:
         found = [(block, key) for key, blocks in self._blocks_of.items() for block in blocks]
         if sorted(found) != sorted(self._key_of.items()):
             raise AssertionError(
-                f"the content keys of blocks and the blocks of content keys must agree, but only one of them has "
-                f"{sorted(set(found) ^ set(self._key_of.items())) or 'a pair (block, key) twice'}"
+                f"the mapping from block to content key and the mapping from content key to blocks must agree, but "
+                f"only one of them has {sorted(set(found) ^ set(self._key_of.items())) or 'a pair (block, key) twice'}"
             )
 
     def _forget(self, block: int) -> None:

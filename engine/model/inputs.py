@@ -154,9 +154,9 @@ def one_token_a_row(
 
 
 def with_outputs(inputs: ModelInputs, count: int) -> ModelInputs:
-    """Change ``inputs`` so that the forward returns the logits of ``count`` positions, not only of one.
+    """Return a copy of ``inputs`` with which the forward returns the logits of ``count`` positions, not only of one.
 
-    The last of the positions is the one to sample from. With ``count`` 1, ``inputs`` is returned unchanged. A larger
+    The last of the positions is the one to sample from. With ``count`` 1, ``inputs`` itself is returned. A larger
     ``count`` must not be used with a compiled model, whose graphs have a fixed number of outputs.
     """
     if count == 1:

@@ -22,7 +22,7 @@ MODELS_KEPT = 4
 
 
 class _Weights(NamedTuple):
-    """The address of a parameter and torch's version counter. They are the same as long as it is not changed."""
+    """The address of a parameter and its version counter in torch, to detect that the parameter was changed."""
 
     place: int
     changes: int

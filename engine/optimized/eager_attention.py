@@ -42,7 +42,7 @@ class Span(NamedTuple):
 
 
 def without_padding(inputs: ModelInputs) -> ModelInputs:
-    """Return the inputs of a prefill without padding and mask, for the attention operation NAME.
+    """Return the inputs of a prefill without padding and mask, for the attention operation of this file.
 
     Inputs without a mask, such as the inputs of a decode, are returned unchanged. The prompt begins at the first
     position to which its last token may attend, and ends at the position to sample from. Without padding the mask is
@@ -64,7 +64,7 @@ def without_padding(inputs: ModelInputs) -> ModelInputs:
 
 
 def attention_arguments(inputs: ModelInputs, cache: Tensor) -> dict[str, Any]:
-    """Return the keyword arguments that the attention operation NAME needs, to pass to the forward of the model.
+    """Return what the attention operation of this file needs, as keyword arguments of the model's forward.
 
     ``cache`` is the KV cache of the keys of any one layer; only its shape and its layout are read. Raises IndexError if
     a block table has a block outside the KV cache, because the loops of kernels.py do not check bounds.

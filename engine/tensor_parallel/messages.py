@@ -18,9 +18,10 @@ class Start(NamedTuple):
 
 
 class Step(NamedTuple):
-    """A message to every worker: run ``plan``. ``token_ids`` is the result of ``token_ids_for``.
+    """A message to every worker: run ``plan``.
 
-    ``wanted`` has the prompt tokens whose logits worker 0 must return in addition to the logits to sample from.
+    ``token_ids`` are the input tokens of the plan, as ``token_ids_for`` returns them. ``wanted`` has the prompt tokens
+    whose logits worker 0 must return in addition to the logits to sample from.
     """
 
     plan: Runnable

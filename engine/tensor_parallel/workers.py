@@ -66,7 +66,8 @@ class WorkerDiedError(RuntimeError):
 class Workers:
     """The ``config.tensor_parallel_size`` worker processes of an engine, which run steps after ``ready``.
 
-    The workers end when ``close`` is called, when this object is deleted, and when this process ends for any reason.
+    The workers end when ``close`` is called, when this object is deleted, or when the process that started them ends
+    for any reason.
     """
 
     def __init__(self, config: EngineConfig) -> None:
@@ -123,8 +124,9 @@ class Workers:
     def logits(self, plan: Runnable, token_ids: Sequence[int]) -> "numpy.ndarray":
         """Run a plan on all workers and return the logits to sample from, float32 ``[rows, vocabulary]``.
 
-        ``token_ids`` is the result of ``token_ids_for``. Raises WorkerDiedError if a worker has ended or failed, if the
-        workers were closed, or if this process is a fork of the one that started them.
+        ``token_ids`` are the input tokens of the plan, as ``token_ids_for`` returns them. Raises WorkerDiedError if a
+        worker has ended or failed, if the workers were closed, or if this process is a fork of the one that started
+        them.
         """
         return self.step_logits(plan, token_ids, ()).values
 

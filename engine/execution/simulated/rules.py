@@ -100,7 +100,10 @@ def _check_whole_blocks(what: str, length: int) -> None:
 
 
 def _check_table(table: Sequence[Sequence[int]], tkv: int, left: Sequence[int]) -> None:
-    """Check that each row of a block table has the blocks of ``tkv`` tokens, and block 0 exactly for whole padding."""
+    """Check that each row of a block table has blocks for ``tkv`` tokens, and that whole blocks of padding are block 0.
+
+    ``left`` has the left padding of each row in tokens. No other block may be block 0.
+    """
     wide = -(-tkv // BLOCK_SIZE)
     rule = "the block table is not a rectangle padded with block 0 on the left"
     for row, (blocks, padding) in enumerate(zip(table, left, strict=True)):

@@ -132,7 +132,7 @@ class MixedStep(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """Return ``prefill``, ``decode``, ``mixed`` (both in one step) or ``idle``."""
+        """Return ``prefill``, ``decode``, ``mixed`` (both in one step) or ``idle`` (nothing is computed)."""
         kinds = {part.is_decode for part in self.parts}
         if len(kinds) == 2:
             return "mixed"
@@ -154,7 +154,7 @@ StepPlan = Runnable | Idle
 
 
 class PromptPart(NamedTuple):
-    """The tokens ``start`` to ``stop`` - 1 of a request, if a step computes them in a prefill and not in a decode."""
+    """The tokens ``start`` to ``stop`` - 1 of a request, which a step computes in a prefill, not in a decode."""
 
     request_id: str
     start: int
@@ -176,7 +176,11 @@ def prompt_parts(plan: Runnable) -> list[PromptPart]:
 
 
 def kind_of(plan: StepPlan) -> str:
-    """Return the kind of a plan of any scheduler: ``prefill``, ``decode``, ``mixed`` or ``idle``."""
+    """Return the kind of a plan of any scheduler.
+
+    The kind is ``prefill`` (one or several prompts or chunks), ``decode``, ``mixed`` (both in one step of the
+    token-budget scheduler) or ``idle`` (nothing is computed).
+    """
     return plan.kind if isinstance(plan, MixedStep) else _KINDS[type(plan)]
 
 

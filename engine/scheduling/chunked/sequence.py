@@ -14,9 +14,9 @@ class ChunkedSequence:
 
     ``computed`` is the number of tokens of the request that are in the KV cache or scheduled. The first ``hit`` of
     these tokens were found in the prefix cache when the request started; they fill whole blocks. Other requests can
-    find the first ``shareable`` blocks of this request in the prefix cache. ``paused_for`` is the number of consecutive
-    decode steps, up to the last one, in which the request was paused. ``keys`` caches the content keys of the first
-    blocks of the request: hashes by which the prefix cache finds blocks (engine/kv_cache/block_hash.py).
+    find the first ``shareable`` blocks of this request in the prefix cache. ``paused_for`` is the number of decode
+    steps for which the request has been paused without a break; 0 if it is not paused. ``keys`` caches the content keys
+    of the first blocks of the request: hashes by which the prefix cache finds blocks (engine/kv_cache/block_hash.py).
     """
 
     request_id: str

@@ -151,9 +151,10 @@ class TokenBudgetScheduler:
         return self.limits.max_model_len - 1 - sequence.computed
 
     def _make_room(self, sequence: BudgetSequence, tokens: int, draft: _Draft) -> bool:
-        """Preempt running requests, the last one first, until blocks for ``tokens`` tokens are free ("TB-PREEMPT").
+        """Preempt running requests until there are free blocks for the next ``tokens`` tokens of ``sequence``.
 
-        Return False if ``sequence`` itself was preempted.
+        The request that joined last is preempted first ("TB-PREEMPT"). Return False if ``sequence`` itself was
+        preempted.
         """
         while self._lacks_blocks(sequence, tokens):
             victim = self._running[-1]
@@ -213,9 +214,10 @@ class TokenBudgetScheduler:
         return self.pool.worst_case(sequence.blocks_for(sequence.length), found) <= self.pool.free_total
 
     def _refuse_to_stall(self) -> None:
-        """Raise UnschedulableRequestError if there are requests. Called if a step schedules and preempts none of them.
+        """Raise UnschedulableRequestError if the scheduler has requests.
 
-        No later step would be different, so the requests could never run.
+        This method is called if a step neither schedules nor preempts a request. No later step would be different, so
+        the requests could never run.
         """
         if self._running:
             sequence, most = self._running[0], self.limits.max_model_len

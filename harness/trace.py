@@ -104,8 +104,8 @@ def read_items(path: Path, model: str) -> list[Item]:
 def trace_items(items: Sequence[Item], driver: Driver) -> Iterator[dict[str, Any]]:
     """Run the items, and yield each item with its steps, or with the key ``error`` if the engine did not finish it.
 
-    If the engine did not finish an item, it is closed, and the next item is run on a new engine. Raises CheckpointError
-    if the model can't be used.
+    If an engine did not finish an item, this engine is closed, and the next item is run on a new engine. Raises
+    CheckpointError if the model can't be used.
     """
     engines = EnginePool(driver)
     try:
@@ -268,7 +268,7 @@ _FIELD_NAMES = {("prompt", inner): (outer,) for outer, inner in _PROMPT_FIELDS.i
 def _first_problem(path: tuple[str | int, ...], error: ValidationError) -> str:
     """Return a message about the first validation error, which says which field is wrong and what its value must be.
 
-    ``path`` is the path in the item at which the value that was validated is.
+    ``path`` is the path of the validated value in its item; the message contains it, followed by the wrong field.
     """
     detail = error.errors(include_url=False)[0]
     location = detail["loc"]

@@ -72,7 +72,7 @@ def as_row(step: StepRow) -> StepRow:
 
 
 def columns_of(rows: Iterable[StepRow]) -> tuple[str, ...]:
-    """Return the names of the columns that every row has, or of no columns if there are no rows.
+    """Return the names of the columns that all rows have; () if there are no rows.
 
     Rows of different schedulers have different columns.
     """
@@ -82,7 +82,7 @@ def columns_of(rows: Iterable[StepRow]) -> tuple[str, ...]:
 
 
 def cells_of(row: StepRow, columns: Iterable[str]) -> list[Any]:
-    """Return the values of a row in these columns."""
+    """Return the values of a row in ``columns``, the names of columns, in the same order."""
     return [getattr(row, column) for column in columns]
 
 

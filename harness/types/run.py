@@ -10,6 +10,7 @@ from harness.types.step_table import StepRow
 class Token(NamedTuple):
     """A generated token. ``logprob`` is the natural logarithm of its probability under the model's raw logits.
 
+    For a request with structured outputs, these are the logits after the tokens that its grammar forbids were masked.
     ``rank`` is the token's rank among all tokens of the vocabulary; the most likely token has rank 1. ``top`` has the
     most likely tokens as (token id, logprob), most likely first. Their number is the request's ``logprobs``. If the
     driver lacks the capability ``logprobs``, ``logprob`` and ``rank`` are None, and ``top`` is empty.

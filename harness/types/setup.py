@@ -15,8 +15,9 @@ class ChunkingSetup:
     """Options of the chunked scheduler. docs/scheduling-rules-chunked.md has the rules.
 
     ``chunk_size`` is in tokens. With ``interleave``, two prefill steps never follow each other while a request is
-    decoding. ``long_output_priority`` determines which requests are paused first: with it, those with the fewest
-    generated tokens, without it, those with the most.
+    decoding. If not all requests can decode within ``max_batch_tkv_limit``, those that have been paused longest decode
+    first. Among requests that have been paused equally long, those with the fewest generated tokens decode first or,
+    with ``long_output_priority``, those with the most.
     """
 
     chunk_size: int = 128

@@ -11,7 +11,7 @@ def digest_of(*contents: bytes) -> str:
 
 
 def content(path: Path) -> bytes:
-    """Return the bytes of a file, b"" if it can't be read. Then its digest changes when it can be read later."""
+    """Return the bytes of a file; b"" if it can't be read, so that its digest changes when it becomes readable."""
     try:
         return path.read_bytes()
     except OSError:

@@ -52,10 +52,10 @@ def specs_with_reference(case: Case, vocabulary: Vocabulary) -> Iterator[Request
 
 
 def with_echoed_logprobs(spec: RequestSpec, logprobs: int | None) -> RequestSpec:
-    """Return ``spec``, the request of an answer with ``echo``, in the form for which the reference is computed.
+    """Return the request for which to compute the reference of ``spec``, a request with ``echo``.
 
-    If the request asks for ``logprobs`` (not None), its answer also has logprobs of the prompt's tokens. Therefore the
-    returned request asks for ``prompt_logprobs``.
+    The answer to a request with ``echo`` and ``logprobs`` also has the logprobs of the prompt's tokens. Therefore, if
+    ``logprobs`` is not None, the returned request also has ``prompt_logprobs``. Otherwise ``spec`` is returned.
     """
     return spec if logprobs is None else replace(spec, prompt_logprobs=logprobs)
 

@@ -1,7 +1,7 @@
 """Check parts of a suite file that its schema can't check.
 
 Markers and named checks must exist. In a folder with a requirements.yaml, such as suites/, the suite's name must be its
-path, and the requirements of its cases must exist.
+path in that folder without the file's suffix, and the requirements of its cases must exist.
 """
 
 from collections.abc import Collection, Iterator, Mapping

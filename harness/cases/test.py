@@ -21,7 +21,7 @@ class CaseError(ValueError):
 
 
 class NoEngineError(CaseError):
-    """A case was not run: its engine or server did not start, or is not in the state of a new engine or server."""
+    """A case was not run: its engine or server did not start, or its server is not in the state of a new server."""
 
 
 @dataclass(frozen=True)

@@ -124,8 +124,9 @@ def specs_of(test: Test, case: StepsCase | OutputCase) -> list[RequestSpec]:
 def _spec_maker(test: Test, case: StepsCase | OutputCase) -> Callable[[Request, int], RequestSpec]:
     """Return a function that converts (request of the case, position of the request) to the form that drivers take.
 
-    If the driver runs no model, the converted request has the tokens that the driver pretends to generate. If also the
-    scheduler does not depend on tokens, the prompt only has the right length, and all its token ids are 0.
+    If the driver runs no model, the converted request has the tokens that the driver pretends to generate. If the
+    driver runs no model and the scheduler does not depend on tokens, the prompt of the converted request has the right
+    length, but all its token ids are 0.
     """
     model = test.expanded.configuration.model
     if TOKENS not in test.capabilities and test.scheduler.reads_tokens:

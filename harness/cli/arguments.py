@@ -47,7 +47,7 @@ def add_command(subparsers: Subparsers, name: str, run: Callable[..., int], abou
 def add_selection(parser: Parser, what: str) -> None:
     """Add the argument PATH, which selects suites, and the option ``--marker``, which selects by marker.
 
-    ``what`` names what ``--marker`` selects in the help text: ``cases`` or ``tests``.
+    ``what`` is the word for the help text of ``--marker`` that says what is selected: ``cases`` or ``tests``.
     """
     parser.add_argument(
         "paths",

@@ -35,7 +35,7 @@ class Listed:
 
     @property
     def markers(self) -> tuple[str, ...]:
-        """Return the markers that the test has on this machine if the reference engine runs it."""
+        """Return the markers of the test, with ``simulated`` if the reference engine runs it on a simulated card."""
         backend = self.expanded.configuration.backend
         from harness.drivers.reference import reference_label  # imports the engine
 
@@ -88,7 +88,7 @@ def run(arguments: Namespace) -> int:
 def listed_tests(files: Sequence[Path]) -> Iterator[Listed]:
     """Yield every test of the suite files ``files``.
 
-    Raises SuiteError if a suite has mistakes, and CommandError if it expands to more tests than ``max_tests``.
+    Raises SuiteError if a suite has mistakes, and CommandError if a suite expands to more tests than its ``max_tests``.
     """
     models = test_models()
     for file in files:
@@ -129,7 +129,7 @@ def _counts(tests: Sequence[Listed]) -> dict[str, int]:
 
 
 def _lines(tests: Sequence[Listed]) -> Iterator[str]:
-    """Yield the lines of the list, grouped by suite and case. The last line has the counts."""
+    """Yield the lines of the list, grouped by suite and case. The last line counts suites, cases and tests."""
     for path, group in groupby(tests, key=lambda test: test.loaded.path):
         in_suite = list(group)
         cases = {test.expanded.index: test.expanded.case for test in in_suite}

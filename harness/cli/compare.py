@@ -55,7 +55,7 @@ def run(arguments: Namespace) -> int:
 
 
 def sentence_of(comparison: Comparison) -> str:
-    """Return one sentence with the number of tests and of each kind of change."""
+    """Return one sentence: how many tests were compared, and how many of them are of each ``Kind``."""
     parts = [f"{count} {kind}" for kind, count in comparison.counts.items() if count]
     return f"{plural(len(comparison.changes), 'test')}: {', '.join(parts)}" if parts else "neither run has a test"
 

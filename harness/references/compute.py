@@ -65,7 +65,8 @@ def scored(
 def raw_logits(checkpoint: Checkpoint, prompt: tuple[int, ...], rows: Sequence[tuple[int, ...]]) -> Any:
     """Run the model on a prompt with each of several continuations of the same length (``rows``).
 
-    Return, for each token of each continuation, the logits of its position, float32 ``[rows, tokens, vocabulary]``.
+    Return, for each token of each continuation, the logits from which the token is chosen, that is, those after the
+    tokens before it. The result is float32 ``[rows, tokens, vocabulary]``.
     """
     import torch
 

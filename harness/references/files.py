@@ -132,8 +132,8 @@ def _as_data(wanted: Wanted, reference: Reference, text: str) -> dict[str, Any]:
 def _flat(token: ReferenceToken) -> list[int | float]:
     """Return a token as a list of numbers: its id and logprob, then the ids and logprobs of the top tokens.
 
-    If the token is itself the first of the top tokens, only the other top tokens follow. Otherwise a 0 comes before the
-    top tokens, so that the length of the list is odd.
+    If the token is itself the first of the top tokens, it is not repeated among them, and the length of the list is
+    even. Otherwise all top tokens follow, after a 0 that makes the length odd. So the length tells the two forms apart.
     """
     rest = token.top[1:] if token.top[0][0] == token.token_id else token.top
     flat: list[int | float] = [token.token_id, _rounded(token.logprob)]

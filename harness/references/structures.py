@@ -38,7 +38,8 @@ def constrained(
 def masked(checkpoint: Checkpoint, row: Any, structure: Structure | None, generated: list[int]) -> Any:
     """Return one row of logits (``[vocabulary]``) with -inf for tokens that ``structure`` does not allow next.
 
-    If ``structure`` is None, return ``row`` unchanged. ``generated`` are the tokens of the answer so far. Raises
+    ``generated`` are the tokens of the answer so far. If ``structure`` is None, or if ``generated`` has an
+    end-of-sequence token, every token is allowed, and ``row`` is returned unchanged. Raises
     StructureError if ``llguidance`` is missing, can't compile the constraint, or rejects the generated tokens.
     """
     import torch

@@ -16,7 +16,7 @@ TOP = 5
 class ReferenceMissingError(LookupError):
     """Reference outputs are missing in the file, and must not be computed.
 
-    ``numbers`` are the positions in the case of the requests without a reference output.
+    ``numbers`` has the positions, from 0, of the requests without a reference output among those that were looked up.
     """
 
     def __init__(self, message: str, numbers: Sequence[int] = ()) -> None:
@@ -64,9 +64,9 @@ class Wanted:
 
     @property
     def key(self) -> str:
-        """Return the SHA-256, as hex, of all fields that affect which tokens are chosen.
+        """Return the key by which a file of reference outputs identifies a reference.
 
-        Each reference in a file has this key.
+        The key is the SHA-256, as hex, of all fields that affect which tokens are chosen.
         """
         forbidden = self.forbidden if self.forbidden_until else ()
         parts: list[object] = [list(self.prompt_token_ids), list(forbidden), self.forbidden_until if forbidden else 0]
@@ -81,11 +81,11 @@ class Wanted:
 
 
 def widened(wanted: Sequence[Wanted]) -> tuple[Wanted, ...]:
-    """Return ``wanted`` with ``max_tokens`` and ``top`` raised so that entries with equal keys are equal.
+    """Return ``wanted`` with larger ``max_tokens`` and ``top``, so that one reference is enough for each key.
 
-    Entries have the same ``Wanted.key`` if they are the same except for ``max_tokens`` and, without a constraint,
-    ``top``. Their values are raised to the largest among these entries. Then one reference is enough for all of them,
-    because a shorter continuation is the beginning of the longest.
+    Each entry gets the largest ``max_tokens`` and the largest ``top`` of all entries with the same ``Wanted.key``.
+    Entries have the same key if they are the same except for ``max_tokens`` and, without a constraint, ``top``. One
+    reference is then enough for all of them, because a shorter continuation is the beginning of the longest.
     """
     longest: dict[str, int] = {}
     widest: dict[str, int] = {}
@@ -138,7 +138,7 @@ class Reference:
         return tuple(token.token_id for token in self.tokens)
 
     def upto(self, count: int) -> "Reference":
-        """Return a reference with only the first ``count`` tokens. If there are no more tokens, return ``self``."""
+        """Return a reference with only the first ``count`` tokens, ``self`` if it has at most ``count`` tokens."""
         return self if count >= len(self.tokens) else Reference(self.tokens[:count])
 
     def answers(self, wanted: Wanted) -> bool:

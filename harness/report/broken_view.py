@@ -70,8 +70,9 @@ def broken_requirements(about: Record, views: Sequence[ResultView]) -> Broken:
 def _broken(name: str, about: Record, ran: Sequence[ResultView], shown: Sequence[ResultView]) -> BrokenRequirement:
     """Return the violated requirement ``name``, with the failed test that shows the violation most clearly.
 
-    It is chosen from ``shown``: a test with few requirements and few failed checks, preferably not an output case whose
-    first failed check is not about outputs. ``ran`` has all tests of the requirement that ran.
+    The test is chosen from ``shown``, which are failed tests of the requirement: one with the fewest requirements. Of
+    these, tests for which ``_failed_elsewhere`` is False come first, and then tests with fewer failed checks. ``ran``
+    has all tests of the requirement that ran.
     """
     listed: Mapping[str, Mapping[str, str]] = about.get("requirements", {})
     worst = min(shown, key=lambda view: (len(view.requirements.split()), _failed_elsewhere(view), view.also_failed))

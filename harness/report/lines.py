@@ -140,8 +140,8 @@ class ShardLine(Line):
 class HeaderLine(Line):
     """The first line of a results file.
 
-    ``plan`` has, for each part of the run, the names of its tests by suite file. It is None if the run ended before the
-    tests were collected.
+    ``plan`` has a mapping from suite files to names of tests for each part of the run (``--cb-shard``). It is None if
+    the run ended before the tests were collected.
     """
 
     engine: str = ""

@@ -69,7 +69,8 @@ def merged_header(headers: Sequence[Record]) -> Record:
 def _merged_plan(headers: Sequence[Record]) -> Record:
     """Return the header fields ``plan`` and ``suites`` of a merged run. The plan has all tests of all runs, by name.
 
-    Return {} if it is not known which tests should run, because a run without ``--cb-shard`` has no plan in its header.
+    A run that ended before its tests were collected has no plan in its header. Return {} if no run has a plan, or if
+    one run has none and the runs are not parts of one run (``--cb-shard``). Each part has the plan of all parts.
     """
     plans = [plan_from(header) for header in headers]
     known = [plan for plan in plans if plan is not None]

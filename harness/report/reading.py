@@ -135,7 +135,7 @@ def _form(record: Record, whole: Sequence[Record]) -> type[Line]:
 def _record(path: Path, number: int, line: str, last: bool) -> Record | None:
     """Return the record in a line of a results file.
 
-    Return None if the line is the last one (``last``) and incomplete, because the run was killed while it wrote it.
+    Return None if the line is the last one (``last``) and incomplete, because the run was killed while writing it.
     Raises ResultsError for any other line that is not a JSON object.
     """
     try:

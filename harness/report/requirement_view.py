@@ -12,9 +12,10 @@ from harness.utils.text import plural
 class RequirementCell:
     """A cell of the requirement matrix: the tests of one requirement in one configuration.
 
-    ``status`` is the worst outcome of the cell's tests, "" if it has none. ``text`` is a count of tests, such as ``2 of
-    3``. ``anchor`` is the anchor of one of the tests on the page. ``find`` is the text to enter into the page's filter
-    to see all of them.
+    ``status`` is the worst outcome of the cell's tests, "" if the cell has no tests. ``text`` says how many of the
+    tests that ran have problems (such as ``2 of 3``), or how many passed if none has problems; if all were skipped or
+    are known failures, it says so. ``anchor`` is the anchor of one of the cell's tests on the page. ``find`` is the
+    text to enter into the page's filter to see all tests of the cell.
     """
 
     status: str

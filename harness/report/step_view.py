@@ -82,9 +82,10 @@ class _Pair:
         return self.mark, self.differing
 
     def continues(self, before: "_Pair") -> bool:
-        """Return whether this step is a plain decode after the step ``before``, and is wrong in the same columns.
+        """Return whether this step and the step ``before`` can be shown as one line.
 
-        In a plain decode, no request joins, ends or takes a block.
+        This step must be a plain decode: a decode step in which no request joins, ends or takes a block. ``wrong`` must
+        be the same for both steps.
         """
         return (
             self.wrong == before.wrong

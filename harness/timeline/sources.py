@@ -59,7 +59,7 @@ def of_trace(item: Mapping[str, Any]) -> TimeLine:
 
 
 def _row(values: Sequence[Any]) -> StepRow:
-    """Convert a row in the output of ``spyre-cb trace``. Its values are in the order of the scheduler's columns."""
+    """Convert a step in the output of ``spyre-cb trace``. ``values`` are in the order of the scheduler's columns."""
     return from_data(dict(zip(columns_of_cells(values), values, strict=True)))
 
 

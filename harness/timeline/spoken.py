@@ -33,7 +33,7 @@ def described(stretch: Stretch, *, own_tkv: bool) -> Iterator[str]:
 
 
 def _size(stretch: Stretch) -> str:
-    """Return tkv as text or, for the token-budget scheduler, the number of computed tokens of each request."""
+    """Return tkv as text or, for the token-budget scheduler, how many tokens a step computes, in all and by request."""
     if not stretch.by_tokens:
         return f"tkv {_range(stretch.row.tkv_or_0, stretch.tkv_at(stretch.last))}"
     return f"{stretch.tkv_at(stretch.first)} tokens" + (f" ({stretch.computed})" if stretch.computed else "")

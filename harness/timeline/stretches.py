@@ -77,5 +77,5 @@ def _goes_on(before: Stretch, after: Stretch) -> bool:
 
 
 def _held(row: StepRow) -> StepRow:
-    """Return a row without the values that every decode changes, to compare the other values with those of a row."""
+    """Return a row with empty step, tkv, running and block tables, so that ``_goes_on`` compares only other values."""
     return row._replace(step=0, tkv=None, running=(), block_tables=())

@@ -137,7 +137,11 @@ def _mark(line: TimeLine, sequence: int, column: _Column) -> str:
 
 
 def _mark_by_tokens(sequence: int, stretch: Stretch) -> str:
-    """Return the character of a request in a step of the token-budget scheduler."""
+    """Return the character that shows what a step of the token-budget scheduler does with a request.
+
+    ``!`` stands for a preemption, ``C`` and ``c`` for a chunk with and without a new token, the number of blocks held
+    (``+`` above 9) for a decode, ``-`` for a running request without tokens in this step, ``·`` for a waiting request.
+    """
     row = stretch.row
     if sequence in (row.preempted or ()):
         return "!"

@@ -128,7 +128,8 @@ async def reset_connection(context: CaseContext, max_tokens: int = 400) -> str:
 async def slow_reader(context: CaseContext, max_tokens: int = 300, seconds: float = 1.0) -> str:
     """Check that the engine finishes a request although the client does not read the streamed answer.
 
-    The client begins to read after ``seconds`` seconds, when the engine is idle. No part of the answer may be missing.
+    The client waits ``seconds`` seconds, and then until the engine is idle. Only then does it begin to read, and it
+    must get the complete answer.
     """
     reader, writer = await _connected(context)
     writer.write(_streaming(max_tokens))

@@ -90,8 +90,8 @@ def check_outcome(
 def check_error(label: str, error: ClientError, expect: Outcome) -> Verdict:
     """Check an error against the ``error`` that the case expects. The verdict is a failure if the case expects none.
 
-    The status and the type of an error are compared only over HTTP, because errors of an engine in this process have
-    neither.
+    The status, the type and the parameter of an error are compared only over HTTP, because errors of an engine in this
+    process have none of them.
     """
     data = {"error": error.message, "status": error.status, "type": error.kind, "param": error.param}
     text = error.message if error.status is None else f"{error.status} {error.kind}: {error.message}"

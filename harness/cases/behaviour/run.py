@@ -71,9 +71,10 @@ def run_behaviour(test: Test, client: Client, watched: Watched | None = None) ->
 
 
 def _compared(request: ClientRequest) -> RequestSpec:
-    """Return the request for which the reference output is computed.
+    """Return the request for which the reference output of ``request`` is computed.
 
-    For a request with ``echo``, it also asks for logprobs of the prompt, because the answer must have them.
+    The answer to a request with ``echo`` and ``logprobs`` also has the logprobs of the prompt. For such a request, the
+    returned request has ``prompt_logprobs``.
     """
     return with_echoed_logprobs(request.spec, request.logprobs) if request.echo else request.spec
 

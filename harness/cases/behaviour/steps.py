@@ -65,7 +65,11 @@ def run_of_generate(session: Session, requests: int) -> Run | None:
 
 
 def check_bounds(run: Run, specs: Sequence[RequestSpec], bounds: StepBounds) -> Verdict:
-    """Check that every request waited and got its tokens within the numbers of steps in ``bounds``."""
+    """Check that no request took more steps than ``bounds`` allows.
+
+    ``bounds`` limits the steps that a request waits in the queue, the steps from joining the queue to its first
+    token, and the steps from one token to the next.
+    """
     sizes = [Size(len(spec.prompt_token_ids), spec.max_tokens) for spec in specs]
     late = [line for request in request_latencies(run.steps, sizes) for line in _exceeded(request, bounds)]
     if late:

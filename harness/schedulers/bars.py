@@ -55,7 +55,7 @@ class Bar(NamedTuple):
 
     @property
     def held(self) -> int:
-        """Return the number of tokens for which the blocks that the sequence holds have room."""
+        """Return the number of tokens that fit into the blocks that the sequence holds."""
         return self.top - self.indent
 
 
@@ -114,9 +114,10 @@ class Stretch:
 
     @property
     def computed(self) -> str:
-        """Return how many tokens of each request a step computes, as text, such as ``64 of 0, 1 of 2``.
+        """Return how many tokens of each request a step computes, as text.
 
-        The text is empty for other schedulers than the token-budget scheduler.
+        ``64 of 0, 1 of 2`` means 64 tokens of request 0 and 1 token of request 2. The text is empty for other
+        schedulers than the token-budget scheduler.
         """
         return ", ".join(f"{tokens} of {sequence}" for sequence, tokens in self.row.scheduled or ())
 

@@ -1,6 +1,7 @@
-"""Code for checks of invariants that all schedulers use.
+"""Code that the invariant checks of all schedulers share.
 
-It has the class of violations, the verdict about violations, and the check of how requests end.
+It has the class of violations (``Broken``), the verdict on a run (``as_verdict``), and the check of how requests end
+(``ends_broken``).
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -18,9 +18,9 @@ class Drawing:
     ``text_legend`` has the lines of the legend for time-lines that consist of text. With ``takes_turns``, not every
     running request takes part in every step. The time-line then marks the requests that take part, and shows pauses,
     the tkv of each request, and shared blocks. With ``aligned``, all sequences end at the same position in the KV
-    cache. ``legend`` has the names of legend entries that not all schedulers have (``harness/timeline/legend.py``).
-    ``measure`` is what the line at the top of the time-line shows: ``tkv``, or ``tokens`` for the number of tokens
-    computed in each step. ``lane_height`` is in pixels.
+    cache. The legend always has the entries that all schedulers share (``harness/timeline/legend.py``); ``legend`` has
+    the names of the further entries for this scheduler. ``measure`` is what the line at the top of the time-line shows:
+    ``tkv``, or ``tokens`` for the number of tokens computed in each step. ``lane_height`` is in pixels.
     """
 
     text_legend: tuple[str, ...]

@@ -49,10 +49,10 @@ def seen_events(
 
 
 def _kinds(before: StepRow, after: StepRow, got: Counter[int]) -> Iterator[Event]:
-    """Yield the events of the step of row ``after`` about joins, chunks, tkv, blocks and ends.
+    """Yield the events of a step about joins, chunks, tkv, blocks and ends, for the schedulers that have tkv.
 
-    ``before`` is the row before ``after``. ``got`` has the number of tokens that each request had generated before the
-    step.
+    ``after`` is the row of the step, and ``before`` the row of the previous step. ``got`` has the number of tokens that
+    each request had generated before the step.
     """
     under_way = [request for request in before.running if not got[request]]
     decoding = [request for request in before.running if got[request]]
@@ -83,10 +83,10 @@ def _kinds(before: StepRow, after: StepRow, got: Counter[int]) -> Iterator[Event
 
 
 def _by_tokens(before: StepRow, after: StepRow, got: Counter[int]) -> Iterator[Event]:
-    """Yield the events of the step of row ``after``, a row of the token-budget scheduler.
+    """Yield the events of a step of the token-budget scheduler about joins, chunks, preemptions, hits, blocks and ends.
 
-    ``before`` is the row before ``after``. ``got`` has the number of tokens that each request had generated before the
-    step.
+    ``after`` is the row of the step, and ``before`` the row of the previous step. ``got`` has the number of tokens that
+    each request had generated before the step.
     """
     scheduled = dict(after.scheduled or ())
     decodes = [request for request in scheduled if request in before.running and got[request]]

@@ -19,8 +19,8 @@ class SharingRequest:
     """A request whose prompt can begin with tokens of an earlier request.
 
     ``of`` is the number of the earlier request, None if no tokens are shared. ``shared`` is the number of tokens that
-    are shared: the prompt begins with the first ``shared`` tokens of the earlier request. These are tokens of its
-    prompt and, if ``shared`` is larger than the prompt, generated tokens.
+    are shared: the prompt begins with the first ``shared`` tokens of the earlier request. These are tokens of the
+    earlier request's prompt and, if ``shared`` is more than this prompt has, tokens that the earlier request generates.
     """
 
     prompt_length: int

@@ -37,6 +37,9 @@ def loosened(limits: SchedulingLimits) -> Iterator[SchedulingLimits]:
 
 
 def towards(number: int, smallest: int) -> Iterator[int]:
-    """Yield up to three numbers that are less than ``number`` and at least ``smallest``, the smallest first."""
+    """Yield up to three numbers that are less than ``number`` and at least ``smallest``, the smallest first.
+
+    These are the numbers to try in place of ``number`` when a workload is shrunk.
+    """
     if number > smallest:
         yield from dict.fromkeys((smallest, (smallest + number) // 2, number - 1))

@@ -16,8 +16,8 @@ from harness.types import BLOCK_SIZE, StepRow, blocks_for, ceil_div
 class ChunkedBars:
     """Computes the bars of the time-line of a run with the chunked scheduler, row by row.
 
-    ``rows`` must be all rows of the run. The block table of a request is observed only after its first token, and the
-    bars of earlier steps need it as well.
+    ``rows`` must be all rows of the run, because the bars of a step can need a later row: the block table of a request
+    is observed only after its first token, and the bars of earlier steps need it as well.
     """
 
     def __init__(self, sizes: tuple[Size, ...], chunk_size: int, rows: Sequence[StepRow]) -> None:

@@ -66,7 +66,7 @@ def _admission(engine: Engine) -> Iterator[Event]:
 def _limit_met(engine: Engine) -> Iterator[Event]:
     """Yield an event if the last step was a decode whose batch size x tkv was exactly ``max_batch_tkv_limit``.
 
-    Yield another event if batch size x tkv would have been the limit plus 1 together with a request that was paused.
+    Yield another event if a request was paused because batch size x tkv would otherwise have been the limit plus 1.
     """
     limit, got = engine.limits.max_batch_tkv_limit or 0, len(engine.outputs)
     if engine.kind == "decode" and got * engine.tkv == limit:

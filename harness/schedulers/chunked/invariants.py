@@ -70,8 +70,8 @@ class _Watch:
 
     By request number, ``got`` has the number of tokens that the request has generated, ``chunks`` the number of its
     chunks that have run, and ``tables`` its block table. ``queue`` are the waiting requests. ``before`` is the row of
-    the last step, ``after_chunk`` is whether this step ran a chunk, and ``prefilled`` is the request whose chunk ran
-    last, None before the first chunk.
+    the previous step, and ``after_chunk`` is whether the previous step ran a chunk. ``prefilled`` is the request whose
+    chunk ran last, None before the first chunk.
     """
 
     requests: Sequence[RequestSpec]
@@ -105,7 +105,10 @@ class _Watch:
         self.before = step
 
     def left(self, last: StepRow) -> Iterator[Broken]:
-        """Yield a violation if ``last``, the row after all requests have ended, still has tkv, requests or blocks."""
+        """Yield a violation if tkv is not 0 in ``last``, or if ``last`` still has requests or blocks.
+
+        ``last`` is the row after all requests have ended.
+        """
         held = (last.tkv, last.waiting, last.running, last.paused or (), last.reserved or 0, last.used or 0)
         if any(held):
             names = "tkv", "waiting", "running", "paused", "reserved", "used"

@@ -79,10 +79,9 @@ class Engine:
 
     ``free`` are the free blocks, and ``cached`` the blocks in the prefix cache. ``withdrawn`` is whether a waiting
     request was aborted since the last step. The other attributes are about the last step. ``chunk_before`` is whether
-    it ran a chunk. ``exceeded`` has the
-    values of batch size x tkv above ``max_batch_tkv_limit`` that were avoided by pausing requests. ``started`` is the
-    request whose first chunk ran, None if no first chunk did. ``hits`` has (block, number of other requests that held
-    the block) for each block that this request found in the prefix cache. ``why`` is a phrase that describes the step.
+    it ran a chunk. ``exceeded`` has the values of batch size x tkv above ``max_batch_tkv_limit`` that were avoided by
+    pausing requests. ``started`` is the request whose first chunk ran, None if no first chunk did. ``hits`` has (block,
+    number of other requests that held it) for each cached block that ``started`` found. ``why`` describes the step.
     """
 
     limits: SchedulingLimits
@@ -360,7 +359,8 @@ def predicted_steps(
     """Yield the state before the first step and after each step.
 
     In the state after step n, the requests with ``join_step`` n are in the queue, and those with ``abort_step`` n are
-    removed. Every yield is the same, changed ``Engine``. Raises ImpossibleWorkload if a request can never go on.
+    removed. The same ``Engine`` object is yielded each time, and the next step changes it. Raises ImpossibleWorkload if
+    a request can never run or continue.
     """
     model_requests = [ModelRequest(number, plan, options.chunk_size) for number, plan in enumerate(requests)]
     engine = Engine(limits, options, [Block() for _ in range(limits.available_blocks or 0)])
@@ -388,7 +388,7 @@ def _tkv(batch: Sequence[ModelRequest]) -> int:
 
 
 def _rounded_up(tokens: int) -> int:
-    """Return the smallest number of whole blocks that have room for these tokens, as a number of tokens."""
+    """Return ``tokens`` rounded up to a multiple of the block size."""
     return blocks_for(tokens) * BLOCK_SIZE
 
 

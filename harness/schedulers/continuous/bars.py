@@ -33,7 +33,11 @@ class ContinuousBars:
         return Stretch(row, row.step + count - 1, bars, prefilled)
 
     def _bar(self, tkv: int, sequence: int) -> Bar:
-        """Return the bar of a sequence. If ``tkv`` is less than its tokens, which is wrong, they exceed its blocks."""
+        """Return the bar of a sequence after a step that ended with ``tkv``.
+
+        With a correct engine, ``tkv`` is at least the number of the sequence's tokens. If it is less, the bar has no
+        left padding, and its tokens may not fit into its blocks.
+        """
         prompt, cached = size_of(self._sizes, sequence).prompt_length, self._cached[sequence]
         left = max(0, tkv - cached)
         held = blocks_for(tkv) - left // BLOCK_SIZE

@@ -6,9 +6,10 @@ from harness.types import StepRow
 
 
 def kind_of_row(row: StepRow, before: StepRow | None, got_tokens: Collection[int] = ()) -> str:  # noqa: ARG001
-    """Return the kind of a step: ``start``, ``prefill``, ``decode`` or ``idle``.
+    """Return the kind of the step that ``row`` describes. ``before`` is the row of the previous step.
 
-    A step is a prefill if a request that got a token in ``row`` was not running in the previous row, ``before``.
+    ``start`` is the state before the first step. A step is ``idle`` if no request got a token, a ``prefill`` if a
+    request that got a token was not running in ``before``, and a ``decode`` otherwise. ``got_tokens`` is not used.
     """
     if row.step == 0 or before is None:
         return "start"

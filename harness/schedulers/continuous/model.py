@@ -69,7 +69,7 @@ class State:
 
 @dataclass(frozen=True)
 class PredictedStep:
-    """The state after a step, with the numbers of the requests that got a token, and that finished, in the step."""
+    """The state after a step. ``outputs`` are the requests that got a token in it, ``finished`` those that finished."""
 
     step: int
     state: State
@@ -248,8 +248,8 @@ def _blocks_are_short(limits: _GivenLimits, state: State, request: PlannedReques
 def _batch_tkv_is_exceeded(limits: _GivenLimits, state: State, request: PlannedRequest, tkv: int) -> str | None:
     """Return a phrase if batch size x tkv would exceed its limit after ``request`` is prefilled at ``tkv``.
 
-    Return None if it would not. The largest value of batch size x tkv counts that occurs while the request decodes
-    together with other sequences. The limit does not apply to a single sequence.
+    Return None if it would not. The value that must not exceed the limit is the largest batch size x tkv while the
+    request decodes together with other sequences. The limit does not apply to a single sequence.
     """
     limit = limits[3]
     new_ends = tkv + request.max_tokens - 1

@@ -34,7 +34,10 @@ class Workload:
 
     @property
     def case_id(self) -> str:
-        """Return the id for a case with this workload, from a hash of its content. It also seeds random prompts."""
+        """Return the id for a case with this workload: ``found-`` and a hash of the workload.
+
+        The id is also the seed of random prompts.
+        """
         content = repr((astuple(self.limits), [astuple(request) for request in self.requests]))
         return f"found-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
 

@@ -38,9 +38,10 @@ class BlocksHeld:
             self.found.pop(request, None)
 
     def see(self, step: StepRow, computed: Mapping[int, int]) -> Iterator[Broken]:
-        """Yield the violations in the block tables of a step, as they are before any request frees its blocks.
+        """Check the block tables of the requests that a step scheduled, and yield the violations.
 
-        ``computed`` has the number of tokens that each request has in the KV cache at the end of the step.
+        The block tables are those before requests that ended in the step free their blocks. ``computed`` has the number
+        of tokens that each request has in the KV cache at the end of the step.
         """
         self.found |= {request: tokens // BLOCK_SIZE for request, tokens in step.hits or ()}
         for (request, _), table in zip(step.scheduled or (), step.block_tables, strict=False):

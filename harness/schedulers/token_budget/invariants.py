@@ -184,9 +184,10 @@ class _Watch:
         self.computed |= dict(step.hits or ())
 
     def _computed(self, step: StepRow) -> Iterator[Broken]:
-        """Check that no request has more computed tokens than tokens, and that exactly the right requests get a token.
+        """Check the number of computed tokens of each scheduled request, and which requests get a token and finish.
 
-        A request must get a token if all its tokens are computed.
+        A request can't have more computed tokens than it has tokens. Exactly the scheduled requests whose tokens are
+        all computed must get a token. Only requests that get a token may finish.
         """
         caught_up = []
         for request, tokens in step.scheduled or ():

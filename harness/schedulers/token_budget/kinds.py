@@ -14,10 +14,10 @@ def decodes_in(row: StepRow, before: StepRow) -> tuple[int, ...]:
 
 
 def kind_of_row(row: StepRow, before: StepRow | None, got_tokens: Collection[int] = ()) -> str:  # noqa: ARG001
-    """Return the kind of a step: ``start`` (step 0), ``prefill``, ``decode``, ``mixed`` or ``idle``.
+    """Return the kind of the step that ``row`` describes. ``before`` is the row of the previous step.
 
-    A step is a ``decode`` if all of its requests decode, a ``prefill`` if none does, and ``mixed`` otherwise.
-    ``before`` is the row before ``row``.
+    ``start`` is the state before the first step. A step is ``idle`` if it schedules no request, a ``decode`` if all
+    scheduled requests decode, a ``prefill`` if none of them does, and ``mixed`` otherwise. ``got_tokens`` is not used.
     """
     if row.step == 0 or before is None:
         return "start"

@@ -41,8 +41,9 @@ class ModelRequest:
 class Obstacle(NamedTuple):
     """The reason why the head of the queue can't start, described by ``phrase``.
 
-    ``what`` is the limit that keeps the request waiting: ``batch``, ``budget`` or ``blocks``. ``lacking`` is the number
-    of blocks that are missing to start it.
+    ``what`` is the limit for which the request waits: ``batch`` (``max_num_seqs``), ``budget``
+    (``max_num_batched_tokens``) or ``blocks`` (the number of free blocks). ``lacking`` is the number of blocks that are
+    missing to start the request, 0 with other limits.
     """
 
     what: str

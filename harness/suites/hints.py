@@ -71,9 +71,10 @@ EXAMPLES: Mapping[str, str] = {
 
 
 def example_of(path: tuple[str | int, ...]) -> str:
-    """Return a hint with the example of a key in ``path``, the path of a value: the last key that has an example.
+    """Return a hint with an example for the value at ``path``, in the form ``such as `max_tokens: 5` ``.
 
-    Return "" if no key of the path has an example.
+    It is the example of the last key in ``path`` that has one, "" if no key has one. For a value in a step table, it is
+    an example of a row.
     """
     if "steps" in path[:-1]:
         return "such as `[1, 64, [], [0], [0], [], 2, 1]`"

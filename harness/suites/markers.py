@@ -37,10 +37,10 @@ def names_in(expression: str) -> list[str]:
 
 
 def left_out(markers: Collection[str], expression: str) -> str | None:
-    """Return the marker for which a test is deselected, such as ``slow``, because ``-m`` does not name the marker.
+    """Return the marker that deselects a test, None if no marker does.
 
-    ``markers`` are the markers of the test, and ``expression`` is the value of ``-m``. Return None if the test has no
-    such marker or if ``-m`` names it.
+    The markers in ``ONLY_IF_NAMED``, such as ``slow``, deselect a test unless ``-m`` names them. ``markers`` are the
+    markers of the test, and ``expression`` is the value of ``-m``.
     """
     named = names_in(expression)
     return next((name for name in ONLY_IF_NAMED if name in markers and name not in named), None)

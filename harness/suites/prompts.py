@@ -179,7 +179,7 @@ def nameless_spec(request: Request, position: int, vocabulary: Vocabulary | None
     """
     length = request.prompt.length
     if length is None and vocabulary is None:
-        raise ValueError("the length of a text prompt depends on a tokenizer: use random_tokens or token_ids")
+        raise ValueError("the length of a text prompt is not known without a tokenizer: use random_tokens or token_ids")
     if length is None and vocabulary is not None:
         length = len(prompt_token_ids(request.prompt, "", position, vocabulary))
     return RequestSpec(

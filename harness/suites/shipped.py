@@ -20,7 +20,7 @@ def shipped() -> Path:
 
 
 def is_installed_copy() -> bool:
-    """Return whether the suites are part of an installed wheel, so that they must not be changed."""
+    """Return whether the suites are part of an installed wheel, where they must not be changed."""
     return shipped().name == "spyre_cb"
 
 

@@ -86,14 +86,14 @@ class Outcome(Model):
             what = "give at least one of error, token_counts, finish_reasons and texts"
             raise MisfitError(what, hint="such as `{token_counts: [5]}`")
         if self.error and self.model_fields_set - {"error", "headers", "fields"}:
-            raise MisfitError("besides error, only headers and fields are allowed", "error", hint="remove the others")
+            raise MisfitError("with `error`, only headers and fields are allowed", "error", hint="remove the others")
         return self
 
 
 class Call(Request):
     """One request to the entry point. ``n`` is the number of answers, ``model`` the model name to send.
 
-    With ``echo``, which is only for the entry point ``http``, the prompt and its logprobs are before the answer.
+    With ``echo`` (only for the entry point ``http``), the response has the prompt and its logprobs before the answer.
     """
 
     n: Annotated[int, Field(gt=0, le=128)] = 1

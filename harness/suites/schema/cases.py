@@ -147,7 +147,7 @@ class OutputCase(RequestsCase):
         return self
 
     def _refuse_chance(self) -> None:
-        """Raise MisfitError if no request is repeatable (greedy or seeded), so that there is nothing to compare."""
+        """Raise MisfitError if no request is repeatable (greedy or seeded), because others are not compared."""
         if any(request.is_repeatable for request in self.requests):
             return
         what = "with `output: alone`, at least one request must be greedy or have a seed, to be reproducible"

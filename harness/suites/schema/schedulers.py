@@ -111,7 +111,11 @@ def _is_paused(row: StepRow, request: int) -> bool:
 
 
 def _is_preempted(row: StepRow, request: int) -> bool:  # noqa: ARG001
-    """Return True: with a token budget, a request is suspended in every step between its tokens without a token."""
+    """Return True. This is ``SchedulerFormat.suspends`` of the token-budget scheduler.
+
+    It is called only for steps between two tokens of a request in which the request got no token. With the token-budget
+    scheduler, the request counts as suspended in every such step.
+    """
     return True
 
 

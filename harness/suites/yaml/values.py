@@ -53,9 +53,9 @@ _NO_KEYS: Mapping[str, Place] = MappingProxyType({})
 class Node(NamedTuple):
     """A value in a YAML file, with its position in the file.
 
-    ``values`` is the number of values in this value, including itself, and ``height`` how deep they are nested. The
-    values of aliases count. ``keys`` has the position of each key of a mapping. The class is a named tuple, which is
-    faster to create than a dataclass, because ten thousand cases have hundreds of thousands of nodes.
+    ``values`` is the number of values in this value, including itself, and ``height`` how deep they are nested. Both
+    include the values of aliases. ``keys`` has the position of each key of a mapping. The class is a named tuple, which
+    is faster to create than a dataclass, because ten thousand cases have hundreds of thousands of nodes.
     """
 
     place: Place

@@ -68,9 +68,10 @@ _SHOWN_BY = {"block_taken_in_decode": "used", "tkv_growth": "tkv", "hit": "hits"
 
 
 def _hidden(wanted: Happening, scheduler: SchedulerSpec, run: Run) -> bool:
-    """Return whether the run can't show an event, because the driver could not observe the event's column in each step.
+    """Return whether the event ``wanted`` can have happened without being seen in the step table.
 
-    Return False if the scheduler does not have this column: the event can't happen with a scheduler without it.
+    This is so if, in at least one step, the driver could not observe the column that shows the event. Return False if
+    the scheduler does not have this column: the event can't happen with a scheduler without it.
     """
     column = _SHOWN_BY.get(wanted.event, "")
     return column in scheduler.format.columns and any(getattr(step, column) is None for step in run.steps)

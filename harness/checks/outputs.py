@@ -29,8 +29,8 @@ class Comparison:
     """The reference outputs of a case, and the policy for comparing the engine's outputs with them.
 
     ``wanted`` and ``references`` have one entry for each request: ``wanted`` says which output Hugging Face has to
-    compute, and ``references`` has this output. It may have more tokens than ``max_tokens`` of the request. ``file`` is
-    the path of the file for the reference outputs, which may not exist yet.
+    compute, and ``references`` has this output. A reference may have more tokens than ``max_tokens`` of its request.
+    ``file`` is the path of the file for the reference outputs, which may not exist yet.
     """
 
     policy: ResolvedPolicy
@@ -105,8 +105,8 @@ def check_outputs(
 ) -> list[Verdict]:
     """Compare each request's output with its reference. Return a verdict for each comparison.
 
-    The ``simulated_tokens`` in the case must equal the tokens of the engine; for each request whose tokens do not, add
-    a failed verdict. Without a ``comparison`` (None), only these are checked. ``max_model_len`` is the effective limit
+    There is also a failed verdict for each request whose ``simulated_tokens`` in the case differ from the engine's
+    tokens. If ``comparison`` is None, only ``simulated_tokens`` are checked. ``max_model_len`` is the effective limit
     of the context in tokens, at which a request can end before ``max_tokens``; None if it is not known.
     """
     specs = [spec.within(max_model_len) for spec in specs]

@@ -95,7 +95,7 @@ def _explain(
 def _cause(row: StepRow, wrong: Sequence[str]) -> str:
     """Return the column in ``wrong`` that most likely causes the other differences of the step.
 
-    ``row`` is the expected row. Its scheduler lists the columns in this order.
+    ``row`` is the expected row. ``SchedulerSpec.causes`` of its scheduler lists the columns from cause to effect.
     """
     return next((column for column in scheduler_of_row(row).causes if column in wrong), wrong[0])
 

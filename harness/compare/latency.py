@@ -1,7 +1,8 @@
 """Find metrics that got slower between two sets of repeated runs, by more than the noise between runs of the same set.
 
 A series is a metric of one case or of one configuration, with one value for each run. The value for a case is the
-median over the requests of the case. The value for a configuration is the mean of the medians of all its cases.
+median over the requests of the case. The value for a configuration is the geometric mean of the medians of all its
+cases.
 
 The statistical test is a permutation test with the maximum statistic (Westfall and Young, "Resampling-Based Multiple
 Testing", 1993). A permutation is a way to divide the runs into two sets of the given sizes. For each permutation, the

@@ -37,7 +37,7 @@ def read_results(path: Path) -> Run:
 
 
 def _key(record: Record) -> Key:
-    """Return the key of a test.
+    """Return the key by which a test is found in the results of the other run (``Key``).
 
     If the process of a test died, the test's record lacks suite and case. They are then taken from the test's name.
     """

@@ -151,7 +151,8 @@ class WorkloadChecker:
     def check(self, workload: Workload) -> Verdict:
         """Run a workload, and check the laws (``laws.py``).
 
-        Return the verdict of the first law that the workload violates, or of the last law if it violates none.
+        Return the verdict of the first law that the workload violates, or of the last law if it violates none. If the
+        engine fails outside of a step, no law is checked, and a failed verdict with the error is returned.
         """
         self.raise_if_interrupted()
         self.broken = True

@@ -26,7 +26,8 @@ def failure_kind(verdict: Verdict) -> str:
 def features_of(workload: Workload) -> tuple[str, ...]:
     """Return names for what is not default in a workload, such as ``max_num_seqs``.
 
-    If the workload has been shrunk, it fails only with these features.
+    In a workload that ``shrunk`` returned, the failure needs these features: without them, no failure of the same kind
+    was found.
     """
     return search_tools_of(workload.scheduler).features(workload)
 

@@ -73,8 +73,8 @@ def survey(
     """Run ``budget`` different workloads on engines of ``driver``, and shrink every one that violates a law (laws.py).
 
     ``model`` is the LLM that the engine runs, if the driver runs one. ``scheduler`` is the name of the scheduler whose
-    workloads and rules are used. ``shrinking`` is called before each failing workload is shrunk, with its number, from
-    1, and the number of failing workloads.
+    workloads and rules are used. ``shrinking(number, count)`` is called before each failing workload is shrunk:
+    ``number`` is the number of the workload, counted from 1, and ``count`` is the number of all failing workloads.
     """
     with interruptible() as raise_if_interrupted:
         checker = WorkloadChecker(EnginePool(driver), model, progress, raise_if_interrupted)

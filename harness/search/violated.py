@@ -1,4 +1,7 @@
-"""Determine which requirements of suites/requirements.yaml a run violates, for suites that a search writes."""
+"""Determine which requirements of suites/requirements.yaml a run violates.
+
+``spyre-cb search`` writes the ids of these requirements to the suite file that reproduces the failure.
+"""
 
 from harness.schedulers.spec import SchedulerSpec
 from harness.types import Verdict

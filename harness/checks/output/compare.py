@@ -112,10 +112,11 @@ def _rank_fits(seen: int | None, right: ReferenceToken, bounds: Bounds) -> bool:
     """Return whether ``seen``, the engine's rank of a token, agrees with the reference's logprobs; True if it is None.
 
     ``right`` is the token in the reference, with the reference's top tokens. Tokens whose logprobs differ by at most
-    ``margin`` may be in either order. So the rank must be larger than the number of tokens whose logprob is more than
-    ``margin`` above that of the token, and at most the number of tokens whose logprob is not more than ``margin`` below
-    it. The second condition is checked only if the token's logprob is more than ``margin`` above that of the last top
-    token. Otherwise tokens that are not among the top tokens can rank above it.
+    ``margin`` may be in either order. Two conditions follow. First, tokens that are more likely by more than ``margin``
+    rank above the token, so its rank must be larger than their number. Second, tokens that are less likely by more than
+    ``margin`` rank below it, so its rank must be at most the number of the remaining tokens, including itself. The
+    second condition is checked only if the token's logprob is more than ``margin`` above that of the last top token.
+    Otherwise tokens that are not among the top tokens can rank above it.
     """
     if seen is None:
         return True

@@ -47,10 +47,11 @@ class UnavailableError(Exception):
 class Observation(NamedTuple):
     """The state of an engine between two steps. A field is None if the driver can't observe it.
 
-    Requests are named by ``RequestSpec.request_id``. A field means the same as the column of ``StepRow`` with that name
-    (``reserved`` and ``used`` for the numbers of blocks). ``paused`` is None except with the chunked scheduler. With
-    the token-budget scheduler, ``scheduled``, ``preempted`` and ``hits`` are about the last step, and empty before the
-    first step. With other schedulers, ``scheduled`` and ``preempted`` are None.
+    Requests are named by ``RequestSpec.request_id``. Each field means the same as the column of ``StepRow`` with the
+    same name. ``n_reserved_blocks`` and ``n_used_blocks`` mean the same as the columns ``reserved`` and ``used``.
+    ``paused`` is None except with the chunked scheduler. With the token-budget scheduler, ``scheduled``, ``preempted``
+    and ``hits`` are about the last step, and empty before the first step. With other schedulers, ``scheduled`` and
+    ``preempted`` are None.
     """
 
     tkv: int | None
@@ -65,16 +66,18 @@ class Observation(NamedTuple):
 
 
 class StepRecord(NamedTuple):
-    """The result of one step. ``kind`` is ``prefill``, ``decode``, ``mixed`` or ``idle``.
+    """The result of one step.
 
-    ``request_outputs`` has the requests that got a token. ``tokens`` has their tokens, and ``block_tables`` the ids of
-    the blocks that each of them held in the step, oldest block first, both in the same order. ``block_tables`` is empty
-    if the driver can't observe block ids.
+    ``kind`` is ``prefill``, ``decode``, ``mixed`` (some requests are in their prefill, others decode) or ``idle`` (no
+    request is scheduled). ``request_outputs`` has the requests that got a token. ``tokens`` has one token for each of
+    these requests, in the same order. ``block_tables`` has the ids of the blocks that each of these requests held in
+    the step, also in the same order, and for each request the oldest block first. ``block_tables`` is empty if the
+    driver can't observe block ids.
 
-    With the token-budget scheduler, ``block_tables`` has an entry for each request in ``Observation.scheduled``, in
-    that order, also for requests that ended in the step. In a step of this scheduler, a request decodes if it was
-    running before the step and computes only its last token. Otherwise it is in its prefill, also when it is computed
-    again after a preemption. A step is ``mixed`` if some of its requests decode and others are in their prefill.
+    The token-budget scheduler differs in two ways. ``block_tables`` has an entry for each request in
+    ``Observation.scheduled``, in that order, also for requests that ended in the step. A request decodes in a step if
+    it was running before the step, and the step computes only the last of the tokens that the request has so far.
+    Otherwise the request is in its prefill, also when it is computed again after a preemption.
 
     ``writes`` is what the step wrote to the KV cache, None if the driver can't observe it.
     """
@@ -140,7 +143,7 @@ class Session(Protocol):
         """Return the current observable state."""
 
     def has_work(self) -> bool:
-        """Return whether another step would change the state of the engine, for example free blocks."""
+        """Return whether another step would change the state of the engine, for example because it frees blocks."""
 
     def close(self) -> None:
         """Release the engine's resources."""

@@ -78,8 +78,9 @@ class StreamChunk:
 
     The keys of the dicts are the indices of the request's answers. ``texts`` has the new text of an answer, ``tokens``
     the number of its new tokens, and ``finish_reasons`` its finish reason. ``logprobs`` has the logprobs of the new
-    tokens, if the request asks for them. ``prompt_logprobs`` has the logprobs of all tokens of the prompt, or None if
-    they are missing in a chunk that must have them. ``usage`` is (number of prompt tokens, number of generated tokens).
+    tokens, if the request asks for them. ``prompt_logprobs`` has the logprobs of all tokens of the prompt. In a stream
+    of kind ``cumulative`` or ``final``, the entry of an answer without them is None; in other streams, such an answer
+    has no entry. ``usage`` is (number of prompt tokens, number of generated tokens).
     """
 
     texts: dict[int, str] = field(default_factory=dict)

@@ -83,8 +83,9 @@ class EnginePool:
     def server(self, need: ServerNeed, case: str) -> "Client":
         """Return a client of a server for a test. ``need`` describes the server, ``case`` is the node id of the test.
 
-        Raises DirtyServerError if the server has limits or metrics that a new server would not have, UnavailableError
-        if it does not start, and EngineStartError if its start has failed before in this run.
+        Raises UnavailableError if the server does not start or can't have the limits of the test, and EngineStartError
+        if its start has failed before in this run. Raises DirtyServerError if even a server that was started for this
+        test has limits or metrics that a new server would not have.
         """
         self.start_failures.raise_known(need)
         try:

@@ -244,7 +244,10 @@ def _chat(request: ClientRequest, model: str) -> dict[str, Any]:
 
 
 def _response_format(structure: Structure | None) -> dict[str, Any] | None:
-    """Convert a constraint to OpenAI's ``response_format``. Return None for kinds that ``response_format`` lacks."""
+    """Convert a request's constraint for structured outputs to OpenAI's ``response_format``.
+
+    Return None if there is no constraint, or if its kind can't be expressed as ``response_format``.
+    """
     match structure and structure.arguments():
         case {"json_object": True}:
             return {"type": "json_object"}
@@ -273,8 +276,8 @@ def _common(request: ClientRequest, model: str) -> dict[str, Any]:
 def _extras(spec: RequestSpec) -> dict[str, Any]:
     """Return the request's parameters that OpenAI's API does not have, for the argument ``extra_body`` of ``openai``.
 
-    Parameters with their default value are left out. All ``unchecked`` parameters are included, even those that OpenAI
-    has, because a field of ``extra_body`` replaces the field of the same name in the request.
+    Parameters with their default value are left out. All parameters in ``spec.unchecked`` are included, even those that
+    OpenAI's API has: a field of ``extra_body`` replaces the field of the same name in the body of the HTTP request.
     """
     wanted: dict[str, tuple[Any, Any]] = {
         "ignore_eos": (spec.ignore_eos, False),
@@ -298,7 +301,8 @@ def _extras(spec: RequestSpec) -> dict[str, Any]:
 def _injected(spec: RequestSpec) -> dict[str, str] | None:
     """Return the value of ``vllm_xargs`` with the request's golden tokens, None if it has no golden tokens.
 
-    The logits processors of the plugins read the golden tokens from it as a JSON string.
+    Golden tokens are tokens that a request must generate, whatever the model's logits are. The logits processors of the
+    plugins read them from ``vllm_xargs``, as a JSON string.
     """
     if not spec.golden_token_ids:
         return None
@@ -313,8 +317,8 @@ def _token_count(choice: Any) -> int | None:
 def _with_prompt(choice: Any, prompt: Sequence[int]) -> Choice:
     """Convert an answer of the ``openai`` package to a Choice with the logprobs of the tokens of the ``prompt``.
 
-    They are in the field ``prompt_logprobs``, which vLLM adds to OpenAI's API. The field has a dict for each position,
-    whose keys are token ids. Without the field, the Choice has no logprobs of the prompt.
+    The logprobs are in the field ``prompt_logprobs``, which vLLM adds to OpenAI's API. For each position of the prompt,
+    the field has a dict whose keys are token ids. Without the field, the Choice has no logprobs of the prompt.
     """
     found = (choice.model_extra or {}).get("prompt_logprobs")
     if found is None:
@@ -370,7 +374,7 @@ def _client_error(error: Any) -> ClientError:
 
 
 def _raw(reply: Any) -> RawAnswer:
-    """Convert a response of httpx or httpx2."""
+    """Convert a response of httpx or httpx2 to a RawAnswer."""
     headers = {name.lower(): value for name, value in reply.headers.items()}
     return RawAnswer(reply.status_code, reply.text, _error_object(reply.text), headers)
 

@@ -210,10 +210,12 @@ class OpenAIHttpDriver:
 def make(options: DriverOptions) -> Driver:
     """Return the driver that ``options`` select.
 
-    With ``server_url``, it uses the running server at this URL. With ``serve``, it starts servers of this kind. With
-    ``simulate``, it runs the reference engine's scheduler without a model. Raises UnavailableError if not exactly one
-    of ``server_url`` and ``serve`` is given or if a package is missing, and DriverOptionError if the running server
-    can't be used.
+    With ``simulate``, this is the driver that runs the reference engine's scheduler without a model and without a
+    server. Otherwise exactly one of ``server_url`` and ``serve`` must be given. With ``server_url``, the driver uses
+    the running server at this URL. With ``serve``, the driver starts servers of this kind.
+
+    Raises UnavailableError if both or neither of the two is given, or if a package is missing. Raises DriverOptionError
+    if ``server_shape`` is invalid, or if the running server can't be used.
     """
     if options.simulate:
         from harness.drivers.reference import SimulationDriver
@@ -239,7 +241,10 @@ def make(options: DriverOptions) -> Driver:
 
 
 def _why_not_started(server: str) -> str | None:
-    """Return why servers of this kind can't be started on this machine with any setup. Return None if they can."""
+    """Return why no server of the kind ``server`` can be started on this machine, whatever its engine setup is.
+
+    Return None if such servers can be started.
+    """
     if server == "vllm" and find_plugin() is None:
         return why_none()
     return why_missing(*(() if server == "vllm" else (ENGINE, SERVER)), HTTP_CLIENT)

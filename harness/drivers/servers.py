@@ -223,9 +223,10 @@ def robust_reference_server(setup: EngineSetup) -> tuple[ServerProcess, str]:
 
 
 def flags_of(setup: EngineSetup, limits: SchedulingLimits) -> dict[str, int | None]:
-    """Return ``limits`` by the names of the command-line options of the reference engine's server.
+    """Convert limits to settings of the reference engine's server, and return their values by name.
 
-    Instead of ``available_blocks``, the server has the option ``num_blocks``, which includes the padding block. A limit
+    The server has these names in ``POST /admin/limits`` and, with dashes, as command-line options. They are the names
+    of the limits, except that ``available_blocks`` becomes ``num_blocks``, which also counts the padding block. A limit
     that is None stays None.
     """
     blocks = limits.available_blocks
@@ -253,7 +254,10 @@ def _start_reference(setup: EngineSetup, flags: Mapping[str, object], environ: M
 
 
 def _scheduler_flags(setup: EngineSetup) -> dict[str, object]:
-    """Return the scheduler options of a setup, as command-line options of the server with the same names."""
+    """Convert the scheduler options of a setup to the server's command-line options with the same names.
+
+    Return the value of each option by its name, such as ``--chunk-size``.
+    """
     options = {} if setup.options is None else asdict(setup.options)
     return {f"--{name.replace('_', '-')}": _flag_value(value) for name, value in options.items()}
 
@@ -263,9 +267,9 @@ def _flag_value(value: object) -> object:
 
 
 def with_padding_block(available: int, max_num_seqs: int | None) -> int:
-    """Return the number of blocks to start an engine with, so that ``available`` blocks are left for requests.
+    """Return the number of blocks with which to start an engine, so that requests can use ``available`` blocks or more.
 
-    The engine uses one block for padding, and rounds the number down to a multiple of ``max_num_seqs``.
+    An engine rounds its number of blocks down to a multiple of ``max_num_seqs``, and uses one of them for padding.
     """
     batch = max_num_seqs or 1
     return ceil_div(available + 1, batch) * batch

@@ -68,7 +68,7 @@ class StartFailures:
         return EngineStartError(message)
 
     def shown(self, setup: Hashable) -> tuple[str, ...]:
-        """Return the lines of the traceback of an engine with this setup that did not start.
+        """Return the traceback of the failed start of an engine with this setup, as lines.
 
         Only the first call for a setup in all processes of the run returns the lines, so that reports show them once.
         Later calls return an empty tuple.
@@ -112,8 +112,8 @@ def sentence_of(error: BaseException) -> str:
 def is_a_mistake(error: Exception) -> bool:
     """Return whether ``error`` says that an engine's setup is invalid or can't run on this machine.
 
-    This is found before the engine is started, and takes no time, so it is not recorded as a failed start. In contrast,
-    a ValueError whose message begins with DID_NOT_START was raised during the start.
+    Such an error is raised before the engine is started, and finding it takes no time, so it is not recorded as a
+    failed start. An error whose message begins with DID_NOT_START was raised during the start, so the result is False.
     """
     known = isinstance(error, UnavailableError | CheckpointError | ValueError)
     return known and not str(error).startswith(DID_NOT_START)

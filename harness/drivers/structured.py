@@ -9,5 +9,5 @@ PACKAGE = "llguidance"
 
 
 def structured_outputs() -> frozenset[str]:
-    """Return a set with the capability STRUCTURED_OUTPUTS if the package is installed, else an empty set."""
+    """Return a set with the capability STRUCTURED_OUTPUTS if llguidance is installed, else an empty set."""
     return frozenset({STRUCTURED_OUTPUTS} if find_spec(PACKAGE) is not None else ())

@@ -95,7 +95,11 @@ class CoreSession:
 
 
 def sampling_params(request: RequestSpec, **more: Any) -> SamplingParams:
-    """Return the engine's SamplingParams for a request. ``more`` are parameters that the request does not have."""
+    """Return the engine's SamplingParams for a request.
+
+    ``more`` has further parameters by name, such as ``n``. If ``request`` has a parameter of the same name, the value
+    in ``more`` replaces it.
+    """
     params = _checked_params(*_values_of(request))
     if request.structured_outputs is not None:
         more["structured_outputs"] = StructuredOutputsParams(**request.structured_outputs.arguments())
@@ -170,8 +174,9 @@ def observation(
 ) -> Observation:
     """Convert the state of a scheduler to an Observation.
 
-    ``waiting`` and ``running`` have the positions of the requests in the case. Other fields of ``state`` have request
-    ids, which are strings. The position of a request is its id as an integer, minus ``first``.
+    An Observation names requests by their position in the case, from 0. ``waiting`` and ``running`` have positions
+    already. The other fields of ``state`` have request ids, which are numbers as strings. ``first`` is the id of the
+    request at position 0, so the position of a request is its id minus ``first``.
     """
     tkv, _, _, reserved, used, chunked, budget = state
     if budget is not None:

@@ -59,7 +59,10 @@ class SimulatedSession(CoreSession):
             return frozenset()  # The model need not be installed for a simulation.
 
     def _decode_text(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
-        """Return the text of tokens. It is called only for requests with stop strings, so others need no tokenizer."""
+        """Return the text of tokens.
+
+        The engine calls this method only for requests with stop strings, so other requests need no tokenizer.
+        """
         return _tokenizer(self._model).decode(token_ids, skip_special_tokens=skip_special_tokens)
 
     def _as_record(self, record: EngineRecord) -> StepRecord:

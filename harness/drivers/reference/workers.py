@@ -81,7 +81,12 @@ def _fork_or_spawn(meeting_place: str) -> tuple[WorkerProcess, Connection]:
 
 
 def _run_worker(connection: Connection, parent: int, meeting_place: str) -> None:
-    """Run a worker in a fork, after closing all inherited file descriptors except ``connection`` and stderr."""
+    """Run a worker in this process, which is a new fork. This function does not return.
+
+    First close all inherited file descriptors except ``connection`` and stderr. ``parent`` is the id of the process
+    that forked this one: the worker ends when that process ends. ``meeting_place`` is the folder in which the workers
+    form torch's process group.
+    """
     try:
         os.setsid()
         nothing = os.open(os.devnull, os.O_RDWR)

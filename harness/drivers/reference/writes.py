@@ -16,7 +16,7 @@ def writes_of(plan: StepPlan, forwards: Sequence[Any], first: int = 0) -> tuple[
     """Return what a step wrote to the KV cache, one entry for each request, in the order of the forward passes.
 
     ``forwards`` has the slot mapping of each forward pass of the step, int64 ``[rows, positions]``. The request ids in
-    the result are those of ``plan`` minus ``first``.
+    ``plan`` are numbers as strings. The result names a request by its id minus ``first``, the id of the first request.
     """
     if isinstance(plan, Idle):  # No forward was run, so ``forwards`` are those of an earlier step.
         return ()
@@ -37,8 +37,9 @@ def writes_of(plan: StepPlan, forwards: Sequence[Any], first: int = 0) -> tuple[
 def _of_parts(parts: Sequence[Part], slots: Sequence[Rows], first: int) -> Iterator[Write]:
     """Yield what each request wrote to the KV cache in a mixed step.
 
-    A mixed step runs one forward pass for all decodes, if there are any, and then one for each prefill. ``slots`` has
-    the slot mapping of each forward pass.
+    ``parts`` has what the step computes for each request. A mixed step runs one forward pass for all decodes, if there
+    are any, and then one for each prefill. ``slots`` has the slot mapping of each forward pass. ``first`` is the id of
+    the first request, as in ``writes_of``.
     """
     decodes = [part for part in parts if part.is_decode]
     others = [part for part in parts if not part.is_decode]

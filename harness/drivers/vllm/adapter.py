@@ -82,8 +82,8 @@ def held_blocks(manager: Any) -> dict[str, tuple[int, ...]]:
 def use_config(vllm_config: Any) -> None:
     """Make the plugin use ``vllm_config``, the configuration of the engine that runs the next case.
 
-    The plugin checks requests against the configuration in its platform class. Without this call, this is the
-    configuration of the engine that was started last.
+    The plugin checks requests against the configuration in its platform class. Without this call, the class would have
+    the configuration of the engine that was started last.
     """
     from vllm.platforms import current_platform
 
@@ -129,5 +129,7 @@ def resolved(limits: SchedulingLimits, most: SchedulingLimits) -> SchedulingLimi
     for field in fields(limits):
         value, bound = getattr(limits, field.name), getattr(most, field.name)
         if value is not None and not 1 <= value <= bound:
-            raise ValueError(f"{field.name} {value} is not between 1 and {bound}, the value of the started engine")
+            raise ValueError(
+                f"{field.name} {value} is not between 1 and {bound}, the value with which the engine was started"
+            )
     return SchedulingLimits(*(getattr(limits, f.name) or getattr(most, f.name) for f in fields(limits)))

@@ -41,7 +41,10 @@ __all__ = [
 
 
 def observe(core: Any) -> Seen:
-    """Return the observable state of the engine between two steps. ``hits`` has the running and the paused requests."""
+    """Return the observable state of the engine between two steps.
+
+    ``hits`` has the running and the paused requests for which prefix blocks were found in the cache.
+    """
     scheduler, rules = core.scheduler, rules_of(version_of("sendnn-inference"))
     paused = names(getattr(scheduler, "paused_decoding_requests", ()))
     running = names(scheduler.running)
@@ -95,7 +98,10 @@ def unavailable(setup: EngineSetup) -> str | None:
 
 
 def shape(setup: EngineSetup) -> EngineSetup:
-    """Return the setup unchanged, because an engine can be used only with the options with which it was started."""
+    """Return the setup with which to start an engine for ``setup``: the same setup.
+
+    An engine can be used only with the scheduler options with which it was started.
+    """
     return setup
 
 

@@ -79,7 +79,7 @@ def unavailable(setup: EngineSetup) -> str | None:
 
 
 def shape(setup: EngineSetup) -> EngineSetup:
-    """Return the setup unchanged, because this scheduler has no options."""
+    """Return the setup with which to start an engine for ``setup``: the same setup. This scheduler has no options."""
     return setup
 
 

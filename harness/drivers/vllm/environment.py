@@ -41,7 +41,7 @@ def prepare(plugin: Plugin) -> None:
 def prepare_engine(plugin: Plugin, setup: EngineSetup) -> None:
     """Set the variables that an engine reads when it starts: the options of the setup, and a free port.
 
-    Variables that the last engine has set are removed.
+    First remove the variables that the plugin set when an earlier engine started.
     """
     prepare(plugin)
     for name in [name for name in os.environ if name.startswith(OF_AN_ENGINE)]:

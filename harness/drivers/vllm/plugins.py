@@ -101,8 +101,8 @@ class Plugin:
     ``environment`` has variables that are set before vLLM is imported. ``backend_variable`` is the name of the variable
     that selects the compile backend, "" if there is none. ``settings`` is the name of the plugin's module that caches
     environment variables, "" if there is none. ``injector`` is the logits processor for golden tokens, as
-    ``module:name``. ``since`` has, for each capability that only later supported versions have, the first version that
-    has it. ``idle`` is the decision of a step that schedules no request. ``enter`` makes the plugin use the
+    ``module:name``. ``since`` has, for each capability that some supported versions lack, the first version that has
+    it. ``idle`` is the decision of a step that schedules no request. ``enter`` makes the plugin use the
     configuration of an engine. ``blocks_in_all(blocks, max_num_seqs)`` returns the number of blocks with which to start
     a server so that requests can use ``blocks`` of them.
     """

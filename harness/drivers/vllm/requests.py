@@ -70,10 +70,11 @@ def tokenization_arguments(requests: Sequence[RequestSpec]) -> dict[str, Any]:
 
 
 def _structured_outputs(structure: Structure) -> Any:
-    """Convert a constraint to vLLM's type.
+    """Convert a constraint for structured outputs to vLLM's StructuredOutputsParams.
 
-    Set ``_backend``, the name of the library for constraints, to the library that also computes reference outputs. In
-    vLLM the input processor sets ``_backend``, but this driver does not use the input processor.
+    ``_backend`` is the name of the library with which vLLM applies constraints. Set it to the library with which the
+    harness computes reference outputs. In vLLM the input processor sets ``_backend``, but this driver does not use the
+    input processor.
     """
     from vllm.sampling_params import StructuredOutputsParams
 

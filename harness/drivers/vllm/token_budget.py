@@ -63,8 +63,8 @@ def observe(core: Any) -> Seen:
 def decision(core: Any, scheduled: Any) -> Decision:
     """Return what the scheduler decided for a step. ``scheduled`` is the SchedulerOutput of the step.
 
-    A request decodes in the step if it was running before the step and computes only its last token. Otherwise it is in
-    its prefill.
+    A request decodes in the step if it was running before the step, and the step computes only the last of the tokens
+    that the request has so far. Otherwise the request is in its prefill.
     """
     tokens: Mapping[str, int] = scheduled.num_scheduled_tokens
     cached = scheduled.scheduled_cached_reqs
@@ -107,10 +107,11 @@ def unavailable(setup: EngineSetup) -> str | None:
 
 
 def other_rules(setup: EngineSetup) -> str | None:
-    """Return why the installed vLLM can't run a case, because the setup's option ``rules`` names other rules.
+    """Return why the installed vLLM can't run a case with this setup: ``rules`` names the rules of another version.
 
-    Return None if it can. The rules differ in step tables only if ``long_prefill_token_threshold`` is set. They also
-    differ in the order in which blocks are freed, but step tables do not show this.
+    Return None if the case can be run. The rules of vLLM 0.27 and 0.32 differ in step tables only if
+    ``long_prefill_token_threshold`` is set. They also differ in the order in which blocks are freed, but step tables do
+    not show this.
     """
     options, version = options_of(setup), number_of_vllm()
     if options.rules == rules_of(version) or not options.long_prefill_token_threshold:
@@ -176,9 +177,9 @@ def scheduling_arguments(setup: EngineSetup) -> dict[str, Any]:
 
 
 def engine_environment(setup: EngineSetup) -> dict[str, str]:  # noqa: ARG001
-    """Return the environment variables of vLLM's CPU backend for the memory of the KV cache and for the cores.
+    """Return two environment variables of vLLM's CPU backend: the memory for the KV cache, and the cores for threads.
 
-    If the user has set one of the two variables, its value is kept.
+    By default, threads are not bound to cores. If the user has set one of the two variables, its value is kept.
     """
     return {name: os.environ.get(name, value) for name, value in ((CACHE_SPACE, "1"), (THREADS, "nobind"))}
 

@@ -56,7 +56,7 @@ def find_cards(environ: Mapping[str, str] = os.environ) -> tuple[Card, ...]:
     """Return the cards that this run may use.
 
     These are all cards of this machine or, if the environment variable ``SPYRE_CARDS`` is set, the cards that it names.
-    Raises CardsError if the variable is set to a value without any name of a card, or names a card that does not exist.
+    Raises CardsError if the variable is set but names no card, or if it names a card that does not exist.
     """
     root = root_of(environ)
     found = [Card(index, bus_id, _node(root, bus_id)) for index, bus_id in enumerate(_bus_ids(root, environ))]

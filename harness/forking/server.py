@@ -60,7 +60,7 @@ class ForkServer:
         self._serving = True
 
     def serve(self) -> tuple[Any, list[int]] | None:
-        """Serve requests for forks. The call returns in other processes than the one that made it.
+        """Serve requests for forks. The call returns only in forks of the process that made it.
 
         In each fork for a client, it returns (``work`` of the request, file descriptors for the work). In a branch, it
         returns None when the server closes the connection to the branch. In the server itself, it never returns.

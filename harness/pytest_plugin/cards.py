@@ -16,10 +16,11 @@ from harness.utils.text import plural
 
 
 def lease_for(items: Iterable[pytest.Item]) -> Lease | None:
-    """Lease as many cards as the largest engine of the tests ``items`` needs. Return None if no test needs a card.
+    """Lease the cards for the tests ``items``. Return None if no test needs a card, or if this run has no cards.
 
-    One lease is enough for all engines, because the engines run one at a time. Raises CardsError if there are not
-    enough cards, or if they do not become free in time.
+    One lease is enough for all engines, because the engines run one at a time. The number of leased cards is that of
+    the largest engine for which this run has enough cards. Raises CardsError if there are not enough cards for any of
+    the engines, or if the cards do not become free in time.
     """
     sizes = [item.expanded.setup.tensor_parallel_size for item in items if isinstance(item, CaseItem) and on_card(item)]
     cards = find_cards() if sizes else ()

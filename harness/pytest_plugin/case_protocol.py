@@ -39,8 +39,8 @@ class CaseProtocol:
     def _with_retries(self, item: CaseItem, nextitem: pytest.Item | None) -> Sequence[pytest.TestReport]:
         """Run a case, and repeat it until it passes or there are no retries left. Return the reports of one attempt.
 
-        If the case passes at last, the reports are those of the attempt that passed, with the text of the first failure
-        attached. Otherwise they are those of the first attempt. A known failure is not repeated.
+        If a repetition passes, the reports are those of this repetition, with the text of the first failure attached.
+        Otherwise the reports are those of the first attempt. A known failure is not repeated.
         """
         item.announce()
         first = self._run(item, nextitem)

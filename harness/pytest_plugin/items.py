@@ -138,9 +138,10 @@ class CaseItem(pytest.Item):
             engines.warm_up_server(need, self.nodeid)
 
     def cool_down(self, *, well: bool) -> None:
-        """Discard the server of the test if ``well`` is False: if the test failed in a fork of this process.
+        """Discard the server of the test if ``well`` is False. Called after a fork of this process has run the test.
 
-        After a failed test, the server may be in a state in which other tests would fail.
+        ``well`` is whether the test ended without a failure. After a failed test, the server may be in a state in which
+        other tests would fail.
         """
         engines, need = self.settings.engines, self.server_need
         engines.servers.take_notes()  # The fork has reported these notes.
@@ -148,7 +149,7 @@ class CaseItem(pytest.Item):
             engines.servers.discard(need)
 
     def announce(self) -> None:
-        """Attach the data of the case to the test before the test runs, because it may be skipped or crash."""
+        """Attach the data of the case to the test before the test runs, so that reports have it even after a crash."""
         self.user_properties[:] = [(RESULT_PROPERTY, json.dumps(self._header()))]
 
     def runtest(self) -> None:
@@ -283,7 +284,7 @@ class CaseItem(pytest.Item):
 
 
 def _rounded_up(limits: Limits, setup: EngineSetup) -> str:
-    """Return a hint for the end of an error message of an engine that says that the case's limits were rounded up.
+    """Return a hint that the limits of a case were rounded up. It is added to the error message of an engine.
 
     Engines are compiled for a few shapes (``max_model_len`` and ``max_num_seqs``), so the limits of a case are rounded
     up to such a shape. Return "" if the limits of the case are the limits of the engine.

@@ -27,7 +27,7 @@ def is_new(config: pytest.Config, file: Path) -> bool:
 
 
 class DanglingLink(pytest.File):
-    """A collector for a symbolic link to a suite that does not exist. It reports an error."""
+    """A collector for a symbolic link whose target, a suite, does not exist. It reports an error."""
 
     def collect(self) -> Iterable[pytest.Item]:
         raise ValueError(dangling(self.path))

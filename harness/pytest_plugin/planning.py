@@ -64,7 +64,10 @@ class Planning:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Send the plan to xdist's controller. The controller needs it when xdist reports that tests were collected."""
+        """Determine the plan. In one of xdist's workers, write it to a file; otherwise pass it to ``planned``.
+
+        With xdist, the controller reads the file when xdist reports that a worker has collected the tests.
+        """
         if self._config.option.collectonly or not self._parts:  # pytest found none of the paths on its command line
             return
         # Other plugins may have deselected more tests since, for example with ``--lf``.

@@ -57,8 +57,9 @@ class EarlierRun:
     def refuse_another(self, header: Mapping[str, Any]) -> None:
         """Raise pytest.UsageError if the current run is not the same as this earlier run.
 
-        ``header`` is the header of the current run's results file. For example, engine, models, options and part must
-        be the same. The lists of tests are compared only if both headers have one.
+        ``header`` is the header of the current run's results file. For example, the engine, the models, the options and
+        the part of the tests (``--cb-shard``) must be the same. The lists of tests are compared only if both headers
+        have one.
         """
         mine, its = (_part(each) for each in (header, self.header))
         what = f"this run is {mine}, and the file is of {its}" if mine != its else difference(self.header, header)
@@ -102,10 +103,11 @@ def earlier_run(path: Path) -> EarlierRun | None:
 
 
 def plan_fields(option: Namespace, plan: Plan | None, earlier: EarlierRun | None) -> dict[str, Any]:
-    """Return the fields of a results file's header that identify the run and the part of the run.
+    """Return the fields of a results file's header that show whether two results files are of the same run.
 
-    The fields have the options, the part and the tests. ``plan`` is None before the tests are collected, and
-    ``earlier`` is None if no run is continued.
+    The fields have the options of engine and checks, the part of the tests (``--cb-shard``) and the plan. ``plan`` is
+    None before the tests are collected. One more field has the tests that were running when an earlier run was killed.
+    ``earlier`` is the run that this run continues, None if there is none.
     """
     shard = getattr(option, "cb_shard", None)
     given = {

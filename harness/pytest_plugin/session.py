@@ -130,7 +130,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> SuiteFile 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Pause the garbage collector while pytest collects the tests, and afterwards exclude their objects from it.
+    """Pause garbage collection while pytest collects the tests, then exclude all existing objects from it.
 
     The tests are many objects that live until the end of the session.
     """
@@ -183,7 +183,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """End the run if ``--cb-require-hardware`` forbids a test. With ``--cb-bless``, remove stale golden tables."""
+    """With ``--cb-require-hardware``, refuse simulated tests. With ``--cb-bless``, remove stale golden tables.
+
+    Raises pytest.UsageError if a test would run on a simulated card although ``--cb-require-hardware`` is given.
+    """
     settings = session.config.stash[settings_key]
     if session.config.option.cb_require_hardware and not hasattr(session.config, "workerinput"):
         _refuse_simulation(session.items)

@@ -139,7 +139,10 @@ class Sharding:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: object) -> None:
-        """Store a worker's line about the selected tests. With xdist, the controller does not collect tests."""
+        """Store the line about the selected tests that one of xdist's workers has sent, to print it at the end.
+
+        With xdist, the controller does not collect tests, so it can't count the selected tests itself.
+        """
         self._summary_of_worker = getattr(node, "workeroutput", {}).get("spyre_cb_shard", self._summary_of_worker)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:

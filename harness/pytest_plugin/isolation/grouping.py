@@ -16,7 +16,10 @@ LAST_FAILED = "cache/lastfailed"
 
 
 def engine_of(item: pytest.Item) -> EngineSetup | Path:
-    """Return the setup of a test's engine, or the file of the test if it is not a case of a suite."""
+    """Return a value that is equal for tests that should run one after the other.
+
+    This is the setup of the test's engine or, if the test is not a case of a suite, the file of the test.
+    """
     return item.expanded.setup if isinstance(item, CaseItem) else item.path
 
 
@@ -51,7 +54,7 @@ def groups_of(items: Sequence[pytest.Item], failed: Collection[str]) -> dict[str
     """Return the name of each test's group, by node id. One of xdist's workers runs all tests of a group.
 
     In-process tests and HTTP tests of the same engine are in different groups, because a server is a separate process,
-    which another worker can start.
+    which another worker can start. Tests whose node ids are in ``failed`` are in groups of their own.
     """
     names: dict[Hashable, str] = {}
     groups = {}

@@ -76,8 +76,9 @@ def spawn(environ: Environ) -> Launch:
 def fork(parent: Path, environ: Environ, branch: Hashable) -> Launch:
     """Return a function that starts a child as a fork of the preloaded process.
 
-    ``parent`` is the folder with the socket of the preloaded process. ``branch`` is the key of the branch to fork: a
-    fork of the preloaded process that has already started an engine (see ``harness.forking.messages.Request``). The
+    ``parent`` is the folder with the socket of the preloaded process. ``environ`` has changes to the environment of the
+    child. ``branch`` is the key of the branch to fork: a fork of the preloaded process that has already started an
+    engine (see ``harness.forking.messages.Request``). With ``branch`` None, the preloaded process itself is forked. The
     returned function raises ParentGoneError if the preloaded process has ended, and ForkRefusedError if it refuses to
     fork.
     """
@@ -98,8 +99,9 @@ def fork(parent: Path, environ: Environ, branch: Hashable) -> Launch:
 def fork_server(parent: Path, branch: Hashable) -> LaunchServer:
     """Return a function that starts a server of the reference engine as a fork of the preloaded process.
 
-    ``parent`` is the folder with the socket of the preloaded process. If that process has ended or refuses to fork, the
-    function starts the server as a new process instead.
+    ``parent`` is the folder with the socket of the preloaded process. ``branch`` is the key of the branch to fork, as
+    in ``fork``; with None, the preloaded process itself is forked. If the preloaded process has ended or refuses to
+    fork, the returned function starts the server as a new process instead.
     """
 
     def launch(command: Sequence[str], environ: Mapping[str, str], stdout: int, stderr: int) -> Launched:

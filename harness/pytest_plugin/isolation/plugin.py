@@ -125,6 +125,9 @@ class Isolation:
     def _started(self, item: CaseItem, cases: Sequence[CaseItem], wanted: EngineSetup | None) -> Worker:
         """Start a child: a fork of the preloaded process, or a new process for a real card or if forks are refused.
 
+        ``wanted`` is the setup of the engine whose cases the child runs, None if the child runs the cases of all
+        engines. ``cases`` are all of these cases, and ``item`` is the first of them that will run.
+
         Raises ParentGoneError if the child should be a fork of the preloaded process, but the preloaded process has
         ended. Then no new process is started instead.
         """
@@ -136,7 +139,9 @@ class Isolation:
     def _forked(self, item: CaseItem, wanted: EngineSetup | None) -> Worker:
         """Start a child as a fork of the preloaded process.
 
-        Raises ParentGoneError if the preloaded process has ended, and ForkRefusedError if it refuses to fork.
+        ``item`` is the first case that the child will run. ``wanted`` is the setup of the engine whose cases the child
+        runs, None if the child runs the cases of all engines. Raises ParentGoneError if the preloaded process has
+        ended, and ForkRefusedError if it refuses to fork.
         """
         # All forks use the pytest session of the preloaded process, which has collected the tests of all engines.
         start = start_for(self._config, self._cases(item, None), forks=self._mode == "case")

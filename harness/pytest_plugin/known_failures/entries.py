@@ -69,8 +69,8 @@ class Conditions(Model):
     def hold(self, facts: Mapping[str, Any]) -> bool:
         """Return whether all conditions hold for a test.
 
-        ``facts`` has the test's value for each condition, by the name of the condition. If the test has several values,
-        in a tuple, the condition holds if it has one of them.
+        ``facts`` has the test's value for each condition, by the name of the condition. A tuple means that the test has
+        several values: the condition holds if it names one of them.
         """
         if self.vllm is not None and not (facts["vllm"] and SpecifierSet(self.vllm).contains(facts["vllm"], True)):
             return False

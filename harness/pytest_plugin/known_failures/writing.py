@@ -96,7 +96,10 @@ def _as_written(lines: Sequence[str], each: Listed) -> str:
 
 
 def _entries(results: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Return the text of one entry for each case, backend and model. Tests that are not from a suite are left out."""
+    """Return the entries to add to a list of known failures, each as YAML text. ``results`` are those of new failures.
+
+    Results with the same case, backend and model get one entry. Tests that are not from a suite are left out.
+    """
     found = {(f"{r['suite']}/{r['case']}", r["backend"], r["model"]) for r in results if r.keys() >= _NEEDED}
     return [
         f"  - case: {case}\n    when: {_conditions(backend, model)}\n    reason: {PLACEHOLDER}\n"

@@ -1,4 +1,4 @@
-"""Show the progress of a run on the terminal: running tests, number of outcomes, steps per second, and failures.
+"""Show the progress of a run on the terminal: running tests, tests per outcome, steps per second, failures.
 
 The progress is not shown with options such as ``-v`` or ``-s``, which print more. ``view.py`` renders the progress, and
 ``plugin.py`` shows it.

@@ -95,14 +95,14 @@ class Completion:
     """The result of the offline API for one request.
 
     ``prompt_logprobs`` has the logprob of each token of the prompt, None for the first token. ``prompt_alternatives``
-    has, for each position of the prompt, the number of tokens whose logprobs were returned there.
+    has, for each position of the prompt, the logprobs of all tokens that are listed there.
     """
 
     token_ids: tuple[int, ...]
     text: str
     finish_reason: str | None
     prompt_logprobs: tuple[float | None, ...] | None = None
-    prompt_alternatives: tuple[int, ...] = ()
+    prompt_alternatives: tuple[tuple[float, ...], ...] = ()
 
 
 class Compilation(NamedTuple):

@@ -65,11 +65,12 @@ class ClientRequest:
 class Logprobs(NamedTuple):
     """Logprobs of consecutive tokens.
 
-    ``own`` has the logprob of each token, and ``alternatives`` the number of top tokens returned at its position.
+    ``own`` has the logprob of each token, and ``alternatives`` the logprobs of all tokens that are listed at its
+    position, in any order. An API may list the token itself in addition to the top tokens.
     """
 
     own: tuple[float | None, ...]
-    alternatives: tuple[int, ...]
+    alternatives: tuple[tuple[float, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -96,18 +97,18 @@ class Choice:
     """One answer to a request.
 
     ``tokens`` is the number of tokens of the answer, None if it is not reported. ``logprobs`` has the logprob of each
-    token, and ``alternatives`` the number of top tokens returned with each token. If the request asks for no logprobs,
-    ``logprobs`` is None and ``alternatives`` is empty. ``prompt_logprobs`` and ``prompt_alternatives`` have the same
-    two values for each token of the prompt; for its first token they are None and 0.
+    token, and ``alternatives`` the logprobs of all tokens listed at its position (see Logprobs). If the request asks
+    for no logprobs, ``logprobs`` is None and ``alternatives`` is empty. ``prompt_logprobs`` and ``prompt_alternatives``
+    have the same two values for each token of the prompt; for its first token they are None and ().
     """
 
     text: str
     tokens: int | None
     finish_reason: str | None
     logprobs: tuple[float | None, ...] | None = None
-    alternatives: tuple[int, ...] = ()
+    alternatives: tuple[tuple[float, ...], ...] = ()
     prompt_logprobs: tuple[float | None, ...] | None = None
-    prompt_alternatives: tuple[int, ...] = ()
+    prompt_alternatives: tuple[tuple[float, ...], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -324,9 +324,8 @@ def _with_prompt(choice: Any, prompt: Sequence[int]) -> Choice:
     if found is None:
         return _choice(choice)
     own = [at and at[str(token)]["logprob"] for at, token in zip(found, prompt, strict=False)]
-    return replace(
-        _choice(choice), prompt_logprobs=tuple(own), prompt_alternatives=tuple(len(at or ()) for at in found)
-    )
+    listed = (tuple(each["logprob"] for each in (at or {}).values()) for at in found)
+    return replace(_choice(choice), prompt_logprobs=tuple(own), prompt_alternatives=tuple(listed))
 
 
 def _choice(choice: Any) -> Choice:
@@ -354,7 +353,8 @@ def _chunk(event: Any) -> StreamChunk:
 
 def _logprobs(given: Any) -> Logprobs:
     # The list of alternatives always includes the chosen token, even if it is not one of the top tokens.
-    return Logprobs(tuple(given.token_logprobs or ()), tuple(len(top or {}) for top in given.top_logprobs or ()))
+    listed = (tuple((top or {}).values()) for top in given.top_logprobs or ())
+    return Logprobs(tuple(given.token_logprobs or ()), tuple(listed))
 
 
 def _usage(usage: Any) -> tuple[int, int] | None:

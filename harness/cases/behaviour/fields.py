@@ -80,9 +80,9 @@ def wrong_fields(body: str, expected: Mapping[str, Expected]) -> list[str]:
 def at(document: Any, path: str) -> Any:
     """Return the value at a path such as ``choices[0].text`` or ``chunks[*].id``.
 
-    ``[*]`` stands for every entry of a list. The part of the path after ``[*]`` is looked up in each entry, and the
-    result is the list of the values found; entries in which it is missing are skipped. Raises NoFieldError if there is
-    no value at the path.
+    ``[*]`` stands for every entry of a list, or every value of an object in the order of its keys. The part of the path
+    after ``[*]`` is looked up in each of them, and the result is the list of the values found; those in which it is
+    missing are skipped. Raises NoFieldError if there is no value at the path.
     """
     parts: list[str] = [name or index for name, index in _PART.findall(path)]
     return _follow(document, parts, path)
@@ -92,8 +92,9 @@ def _follow(value: Any, parts: Sequence[str], path: str) -> Any:
     if not parts:
         return value
     first, *rest = parts
-    if first == "*" and isinstance(value, list):
-        return [found for each in value for found in _found(each, rest, path)]
+    if first == "*" and isinstance(value, list | dict):
+        entries = value.values() if isinstance(value, dict) else value
+        return [found for each in entries for found in _found(each, rest, path)]
     try:
         inner = value[int(first)] if isinstance(value, list) else value[first]
     except (LookupError, TypeError, ValueError):

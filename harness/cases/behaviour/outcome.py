@@ -1,14 +1,13 @@
 """Check the results of an action, such as the answers to its requests, against the outcome that the case expects."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 from harness.cases.behaviour.fields import wrong_fields, wrong_headers
-from harness.checks.output.compare import close
-from harness.checks.output.policies import DEFAULT_BOUNDS
-from harness.drivers.client import Answer, Choice, ClientError, RawAnswer
+from harness.cases.behaviour.logprobs import ExpectedLogprobs, wrong_logprobs
+from harness.drivers.client import Answer, Choice, ClientError, Logprobs, RawAnswer
 from harness.suites.schema import Outcome
 from harness.types import Verdict
 
@@ -19,20 +18,17 @@ Result = Answer | ClientError | RawAnswer
 class ExpectedAnswer:
     """The answer that Hugging Face (the reference) generates to a request: its text, and the logprob of each token.
 
-    ``alternatives`` is the number of top logprobs requested for each generated token. ``precision`` is the precision in
-    which the engine computes, such as ``float16``. ``forks`` are beginnings of other texts that are also correct. A
-    fork equals the reference's text up to a token where two tokens are nearly equally likely in that precision, and
-    continues with the second of the two. ``prompt_logprobs`` and ``prompt_alternatives`` have the logprob of each token
-    of the prompt, and the number of top logprobs requested for each of these tokens.
+    ``precision`` is the precision in which the engine computes, such as ``float16``. ``forks`` are beginnings of other
+    texts that are also correct. A fork equals the reference's text up to a token where two tokens are nearly equally
+    likely in that precision, and continues with the second of the two. ``prompt_logprobs`` has the logprobs of the
+    prompt's tokens.
     """
 
     text: str
-    logprobs: tuple[float | None, ...]
-    alternatives: int
+    logprobs: ExpectedLogprobs
     precision: str
     forks: tuple[str, ...] = ()
-    prompt_logprobs: tuple[float | None, ...] = ()
-    prompt_alternatives: int = 0
+    prompt_logprobs: ExpectedLogprobs | None = None
 
     def allows(self, text: str) -> bool:
         """Return whether ``text`` equals the reference's text, or begins with one of ``forks``.
@@ -165,51 +161,16 @@ def _texts(results: Sequence[Result]) -> list[str]:
 
 
 def _wrong_logprobs(index: int, choice: Choice, expected: ExpectedAnswer) -> list[str]:
-    """Return an error message for each logprob of an answer that is not close to the reference's.
-
-    Return one more message if a token does not have the requested number of alternatives. One alternative more is
-    allowed, because an API may list the chosen token in addition to the alternatives.
-    """
-    return _apart(f"answer {index}", choice.logprobs, choice.alternatives, expected.logprobs, expected)
+    """Return an error message for each logprob of an answer that is not close to the reference's."""
+    seen = None if choice.logprobs is None else Logprobs(choice.logprobs, choice.alternatives)
+    return wrong_logprobs(f"answer {index}", seen, expected.logprobs, expected.precision)
 
 
 def _wrong_prompt_logprobs(index: int, choice: Choice, expected: ExpectedAnswer) -> list[str]:
-    """Return an error message for each logprob of a token of the prompt that is not close to the reference's.
-
-    Return one more message if a token does not have the requested number of alternatives. The first token of a prompt
-    has no logprob and no alternatives.
-    """
-    expected = replace(expected, alternatives=expected.prompt_alternatives)
-    what, wanted = f"answer {index}: prompt", expected.prompt_logprobs
-    return _apart(what, choice.prompt_logprobs, choice.prompt_alternatives, wanted, expected)
-
-
-def _apart(
-    what: str,
-    seen: Sequence[float | None] | None,
-    counts: Sequence[int],
-    wanted: Sequence[float | None],
-    expected: ExpectedAnswer,
-) -> list[str]:
-    if seen is None or len(seen) != len(wanted):
-        return [f"{what} has {0 if seen is None else len(seen)} logprobs, expected {len(wanted)}"]
-    bounds = DEFAULT_BOUNDS[expected.precision]
-    wrong = [
-        f"{what}: logprob of token {i} is {_shown(ours)}, Hugging Face says {_shown(theirs)}"
-        for i, (ours, theirs) in enumerate(zip(seen, wanted, strict=True))
-        if (ours is None) != (theirs is None)
-        or (theirs is not None and not close(ours, theirs, bounds, relative=False))
-    ]
-    pairs = zip(counts, wanted, strict=False)
-    allowed = (expected.alternatives, expected.alternatives + 1)
-    odd = [number for number, theirs in pairs if theirs is not None and number not in allowed]
-    if odd and expected.alternatives:
-        wrong.append(f"{what}: a token has {odd[0]} alternatives, expected {expected.alternatives}")
-    return wrong
-
-
-def _shown(logprob: float | None) -> str:
-    return "none" if logprob is None else f"{logprob:.4f}"
+    """Return an error message for each logprob of a token of the prompt that is not close to the reference's."""
+    assert expected.prompt_logprobs is not None
+    seen = None if choice.prompt_logprobs is None else Logprobs(choice.prompt_logprobs, choice.prompt_alternatives)
+    return wrong_logprobs(f"answer {index}: prompt", seen, expected.prompt_logprobs, expected.precision)
 
 
 def _wrong_usage(answers: Sequence[Answer], prompt_tokens: Sequence[int]) -> list[str]:

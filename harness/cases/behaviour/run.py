@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count
 
+from harness.cases.behaviour.logprobs import ExpectedLogprobs
 from harness.cases.behaviour.outcome import ExpectedAnswer
 from harness.cases.behaviour.perform import perform
 from harness.cases.behaviour.steps import Watched, check_generate, labelled
@@ -13,7 +14,7 @@ from harness.cases.test import Test
 from harness.checks.output.policies import DEFAULT_BOUNDS, precision_of
 from harness.drivers.client import Client, ClientRequest
 from harness.golden.tables import reference_path
-from harness.references import Reference
+from harness.references import Reference, ReferenceToken
 from harness.references.stopping import ended, ended_text, forks, prompt_wanted_for, wanted_for
 from harness.references.values import widened
 from harness.suites.prompts import Vocabulary, model_of_run, request_spec, vocabulary_of
@@ -89,18 +90,28 @@ def expected_answer(
     """
     spec = request.spec.truncated()
     answer = ended(reference, spec, vocabulary)
-    of_prompt = (None, *(token.logprob for token in prompt.tokens)) if prompt else (None,)
-    own = tuple(token.logprob for token in answer.tokens)
+    of_prompt = (None, *(prompt.tokens if prompt else ()))
     margin = DEFAULT_BOUNDS[precision].margin
     return ExpectedAnswer(
         text=(vocabulary.decode(spec.prompt_token_ids) if request.echo else "")
         + ended_text(reference, spec, vocabulary),
-        logprobs=(*of_prompt, *own) if request.echo else own,
-        alternatives=request.logprobs or 0,
+        logprobs=_logprobs([*(of_prompt if request.echo else ()), *answer.tokens], request.logprobs),
         precision=precision,
         forks=() if precision == "float32" else forks(answer, margin, vocabulary),
-        prompt_logprobs=of_prompt,
-        prompt_alternatives=spec.prompt_logprobs or 0,
+        prompt_logprobs=_logprobs(of_prompt, spec.prompt_logprobs),
+    )
+
+
+def _logprobs(tokens: Sequence[ReferenceToken | None], alternatives: int | None) -> ExpectedLogprobs:
+    """Return the expected logprobs of tokens: their own, and those of the top tokens at their positions.
+
+    The first token of a prompt is None, because it has no logprob. ``alternatives`` is the number of top tokens that
+    the request asks for, None if it asks for no logprobs.
+    """
+    return ExpectedLogprobs(
+        tuple(token and token.logprob for token in tokens),
+        tuple(tuple(logprob for _, logprob in token.top) if token else () for token in tokens),
+        alternatives or 0,
     )
 
 

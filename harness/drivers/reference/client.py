@@ -26,7 +26,7 @@ from harness.drivers.client import (
 )
 from harness.drivers.offline import generate_answers
 from harness.drivers.optional import OfflineSession
-from harness.drivers.reference.core_session import prompt_values, sampling_params
+from harness.drivers.reference.core_session import listed_logprobs, prompt_values, sampling_params
 
 KINDS = {
     "delta": RequestOutputKind.DELTA,
@@ -135,7 +135,7 @@ def _choice(answer: CompletionOutput, prompt: Sequence[int]) -> Choice:
     if answer.logprobs is None:
         return choice
     own = tuple(at[token].logprob for at, token in zip(answer.logprobs, answer.token_ids, strict=True))
-    return replace(choice, logprobs=own, alternatives=tuple(map(len, answer.logprobs)))
+    return replace(choice, logprobs=own, alternatives=tuple(map(listed_logprobs, answer.logprobs)))
 
 
 def _new_of(output: RequestOutput, seen: dict[int, tuple[int, int]], *, cumulative: bool) -> StreamChunk:

@@ -3,7 +3,7 @@
 It converts the types of the engine to those of the harness.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import lru_cache
 from operator import attrgetter
@@ -12,7 +12,7 @@ from typing import Any
 from engine.config import Limits
 from engine.core import EngineCore
 from engine.core import StepRecord as EngineRecord
-from engine.request import PromptLogprobs, Request, SamplingParams, TokenOutput
+from engine.request import Logprob, PromptLogprobs, Request, SamplingParams, TokenOutput
 from engine.scheduling.plan import AlignedDecode, Decode, Idle, MixedStep, SchedulerState, StepPlan, kind_of
 from engine.structured_outputs import StructuredOutputsParams
 from harness.drivers.base import (
@@ -157,16 +157,21 @@ def _checked_params(*values: Any) -> SamplingParams:
 
 def prompt_values(
     found: PromptLogprobs | None, prompt: Sequence[int]
-) -> tuple[tuple[float | None, ...] | None, tuple[int, ...]]:
-    """Return (logprob of each token of a prompt, number of tokens with a logprob at each position of the prompt).
+) -> tuple[tuple[float | None, ...] | None, tuple[tuple[float, ...], ...]]:
+    """Return (logprob of each token of a prompt, logprobs of all tokens that are listed at each of its positions).
 
-    The first token of a prompt has no logprob: the two values are None and 0. Return (None, ()) if ``found`` is None,
+    The first token of a prompt has no logprob: its two values are None and (). Return (None, ()) if ``found`` is None,
     which means that the request asks for no logprobs of its prompt.
     """
     if found is None:
         return None, ()
     own = tuple([None if at is None else at[token].logprob for at, token in zip(found, prompt, strict=True)])
-    return own, tuple([len(at or ()) for at in found])
+    return own, tuple([listed_logprobs(at or {}) for at in found])
+
+
+def listed_logprobs(at: Mapping[int, Logprob]) -> tuple[float, ...]:
+    """Return the logprobs of all tokens that are listed at a position."""
+    return tuple([each.logprob for each in at.values()])
 
 
 def observation(

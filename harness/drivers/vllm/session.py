@@ -224,7 +224,8 @@ def _completion(output: Any) -> Completion:
     if found is None:
         return completion
     own = (at and float(at[token].logprob) for at, token in zip(found, output.prompt_token_ids, strict=True))
-    return replace(completion, prompt_logprobs=tuple(own), prompt_alternatives=tuple(len(at or ()) for at in found))
+    listed = (tuple(float(each.logprob) for each in (at or {}).values()) for at in found)
+    return replace(completion, prompt_logprobs=tuple(own), prompt_alternatives=tuple(listed))
 
 
 def _wait_for_the_grammar(request: Any) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from harness.cases.behaviour import context, flood, waiting
 from harness.cases.behaviour import perform as performing
+from harness.cases.behaviour.logprobs import ExpectedLogprobs
 from harness.cases.behaviour.outcome import ExpectedAnswer
 from harness.cases.behaviour.perform import perform
 from harness.cases.behaviour.run import check_limits
@@ -17,6 +18,7 @@ from harness.suites.schema import BehaviourCase, Chat, Limits, Request
 from harness.types import RequestSpec, SchedulingLimits, Verdict
 
 IDLE = ServingState(0, 0, 0, 0)
+LOGPROBS = ExpectedLogprobs((-0.1, -0.2, -0.3), ((-0.1, -2.5), (-0.2, -2.0), (-0.3, -1.5)), 2)
 CALL = {"prompt": {"random_tokens": 4}, "max_tokens": 3}
 
 
@@ -109,7 +111,7 @@ def run(client: ScriptedClient, *actions: dict[str, Any], right: str = "abc") ->
         return RequestSpec(0, (1, 2, 3, 4), chat.max_tokens or 3)
 
     def expected_answers(requests: Sequence[ClientRequest]) -> list[ExpectedAnswer]:
-        return [ExpectedAnswer(right, (-0.1, -0.2, -0.3), 2, "float32") for _ in requests]
+        return [ExpectedAnswer(right, LOGPROBS, "float32") for _ in requests]
 
     return asyncio.run(perform(case, client, make_request, make_chat, expected_answers, lambda *_: []))
 
@@ -179,24 +181,14 @@ def test_an_answer_can_be_held_to_differ_from_another() -> None:
     ]
 
 
-def test_logprobs_are_compared_with_the_reference_and_alternatives_counted() -> None:
-    class Telling(ScriptedClient):
-        logprobs: tuple[float, ...] = (-0.1, -0.2, -0.3)
-        alternatives: tuple[int, ...] = (2, 3, 2)
-
+def test_logprobs_are_compared_with_the_reference() -> None:
+    class Scored(ScriptedClient):
         async def complete(self, request: ClientRequest) -> Answer:
-            return Answer((Choice("abc", 3, "length", self.logprobs, self.alternatives),))
+            return Answer((Choice("abc", 3, "length", (-0.1, -0.4, -0.3), LOGPROBS.top),))
 
-    client = Telling()
-    assert failed(run(client, complete(logprobs="reference"))) == []
-    client.alternatives = (2, 1, 2)
-    assert failed(run(client, complete(logprobs="reference"))) == [
-        "action 0 (complete): answer 0: a token has 1 alternatives, expected 2"
-    ]
-    client.logprobs = (-0.1, -0.4, -0.3)
-    assert failed(run(client, complete(logprobs="reference")))[0] == (
+    assert failed(run(Scored(), complete(logprobs="reference"))) == [
         "action 0 (complete): answer 0: logprob of token 1 is -0.4000, Hugging Face says -0.2000"
-    )
+    ]
     assert failed(run(ScriptedClient(), complete(logprobs="reference"))) == [
         "action 0 (complete): answer 0 has 0 logprobs, expected 3"
     ]

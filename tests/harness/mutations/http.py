@@ -13,15 +13,15 @@ from engine import grammars
 from engine.entrypoints import deltas
 from engine.entrypoints.async_llm import AsyncLLM
 from engine.entrypoints.output_queue import RequestOutputCollector
-from engine.entrypoints.server import chat, completions, errors, forms, job, sampling
+from engine.entrypoints.server import chat, completions, errors, forms, job, logprob_lists, sampling
 from engine.entrypoints.server.completions import CompletionForm
 from engine.entrypoints.server.errors import ApiError, try_again
 from engine.entrypoints.server.job import Fields, Job
 from engine.entrypoints.server.logprob_lists import LogprobLists, TextOffsets
 from engine.entrypoints.server.metrics import Metrics
 from engine.entrypoints.server.requests import CompletionRequest
-from engine.entrypoints.server.responses import ChatDelta
-from engine.request import CompletionOutput, FinishReason, SamplingParams, TokenOutput
+from engine.entrypoints.server.responses import ChatDelta, CompletionLogprobs, PromptLogprob
+from engine.request import CompletionOutput, FinishReason, Logprob, SamplingParams, TokenOutput
 from engine.sequence import SequenceState
 from engine.structured_outputs import StructuredOutputsParams
 from tests.harness.mutations.parameters import CASES
@@ -104,6 +104,27 @@ def leave_out_the_best_alternative(patch: pytest.MonkeyPatch) -> None:
         return found
 
     patch.setattr(chat, "_logprobs", without)
+
+
+@http_mutation("logprobs-at-the-door", "token 1 has alternative 1 with logprob")
+def repeat_the_alternatives_of_the_first_token(patch: pytest.MonkeyPatch) -> None:
+    extend = LogprobLists._extend
+
+    def repeating(self: LogprobLists, lists: CompletionLogprobs, *arguments: Any) -> None:
+        extend(self, lists, *arguments)
+        lists.top_logprobs[1:] = [lists.top_logprobs[0]] * (len(lists.top_logprobs) - 1)
+
+    patch.setattr(LogprobLists, "_extend", repeating)
+
+
+@http_mutation("ranks-of-the-tokens-of-a-prompt", "rank is [[0], [2], [0]")
+def count_ranks_from_zero(patch: pytest.MonkeyPatch) -> None:
+    entry = logprob_lists._entry
+
+    def lower(of: Logprob) -> PromptLogprob:
+        return entry(of._replace(rank=of.rank and of.rank - 1))
+
+    patch.setattr(logprob_lists, "_entry", lower)
 
 
 @http_mutation("an-aborted-request-counts-as-aborted", "aborted_requests 0, expected 1")

@@ -54,6 +54,17 @@ def list_one_alternative_for_a_prompt_token(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(prompt_scores, "with_logprobs", few)
 
 
+@output_mutation("prompts-of-boundary-lengths", "has alternative 1 with logprob")
+def list_the_alternatives_of_the_next_prompt_token(patch: pytest.MonkeyPatch) -> None:
+    with_logprobs = sampler.with_logprobs
+
+    def late(logits: Tensor, token_ids: Sequence[int], wanted: Sequence[int | None]) -> Any:
+        found = with_logprobs(logits, token_ids, wanted)
+        return [token._replace(top=after.top) for token, after in zip(found, [*found[1:], found[-1]], strict=True)]
+
+    patch.setattr(prompt_scores, "with_logprobs", late)
+
+
 @output_mutation("prompts-of-boundary-lengths", "prompt: logprob of token")
 def score_a_chunk_as_if_it_began_the_prompt(patch: pytest.MonkeyPatch) -> None:
     store = prompt_scores.store_prompt_logprobs

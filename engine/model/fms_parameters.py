@@ -63,7 +63,10 @@ def fms_model(settings: Mapping[str, Any]) -> FmsModel | None:
 
 
 def _rope_theta(settings: Mapping[str, Any]) -> object:
-    """Return the base of the rotary embedding; None if the file has two different values or other rotary settings."""
+    """Return the base of the rotary embedding (``rope_theta``). ``settings`` is the content of a model's config.json.
+
+    Return None if it has two different bases, or rotary settings besides the base, such as scaling.
+    """
     nested, scaling = settings.get("rope_parameters"), settings.get("rope_scaling")
     if scaling is not None:
         return None

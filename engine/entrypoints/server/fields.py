@@ -1,4 +1,4 @@
-"""The base class of request bodies and the type of their strings."""
+"""The base class of request bodies, and ``Text``, the type of their string fields, which accepts strings only."""
 
 from typing import Annotated
 

@@ -26,7 +26,7 @@ def check_extra_arguments(value: object) -> object:
     """Check ``value``, the field ``vllm_xargs`` of a request, and return it unchanged.
 
     Raises ValueError with one sentence unless ``value`` is None or an object with no key except INJECTOR, whose value
-    is a JSON string with the golden tokens.
+    is a string that contains the golden tokens as a JSON object.
     """
     if value is None:
         return value
@@ -34,7 +34,7 @@ def check_extra_arguments(value: object) -> object:
         raise ValueError(f"must be an object whose only key is {INJECTOR}")
     for text in value.values():
         if not isinstance(text, str):
-            raise ValueError(f"{INJECTOR} must be a JSON string")
+            raise ValueError(f"{INJECTOR} must be a string that contains a JSON object")
         try:
             GoldenTokens.model_validate_json(text)
         except ValidationError as error:

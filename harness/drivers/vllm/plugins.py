@@ -41,7 +41,10 @@ CAPABILITIES = frozenset({STEP_TRACE, TOKENS, BLOCK_ACCOUNTING, LOGPROBS, OFFLIN
 
 
 class Adapter(Protocol):
-    """The functions that an adapter module must have. ``core`` is vLLM's EngineCore in this process."""
+    """The functions that an adapter module must have: the driver starts and observes vLLM with a plugin by them.
+
+    ``core`` is vLLM's EngineCore in this process.
+    """
 
     def observe(self, core: Any) -> Seen:
         """Return the observable state between two steps."""

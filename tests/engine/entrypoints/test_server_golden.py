@@ -57,7 +57,7 @@ def test_a_chat_takes_them_too(client: OpenAI) -> None:
         ({"golden_token_injector": "{}"}, "expected_token_ids: Field required"),
         ({"golden_token_injector": '{"expected_token_ids": []}'}, "at least 1 item"),
         ({"golden_token_injector": '{"expected_token_ids": [1], "error_threshold": 0.1}'}, "error_threshold"),
-        ({"golden_token_injector": {"expected_token_ids": [1]}}, "must be a JSON string"),
+        ({"golden_token_injector": {"expected_token_ids": [1]}}, "must be a string that contains a JSON object"),
         ({"golden_token_injector": '{"expected_token_ids": [2048]}'}, "golden token id 2048 is outside the vocabulary"),
         ({"others": "x"}, "must be an object whose only key is golden_token_injector"),
     ],

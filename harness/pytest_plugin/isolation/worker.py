@@ -20,6 +20,10 @@ START_SECONDS = 1800.0
 """Timeout for starting an engine, in seconds. On a card, the model is compiled at the start."""
 END_SECONDS = 20.0
 """Timeout for closing an engine, in seconds."""
+SLOW_CASE = "this case took longer than {:g} s (--cb-case-timeout)"
+SLOW_ENGINE = "starting an engine or server for this case took longer than {:g} s"
+SLOW_CHILD = "the process of this case took longer than {:g} s to start"
+"""What took too long when a timeout has expired."""
 
 
 class Worker:
@@ -60,7 +64,7 @@ class Worker:
         ``limit`` is the timeout in seconds, None if there is none. It does not include the start of an engine.
         """
         while not self._is_ready:
-            word = self._next(START_SECONDS)
+            word = self._next(START_SECONDS, SLOW_CHILD)
             if isinstance(word, Broken):
                 return word
             self._is_ready = word["word"] == "ready"
@@ -71,9 +75,9 @@ class Worker:
         return self._outcome(name, limit)
 
     def _outcome(self, name: str, limit: float | None) -> Done | Broken:
-        allowed = limit
+        allowed, slow = limit, SLOW_CASE
         while True:
-            word = self._next(allowed)
+            word = self._next(allowed, slow)
             if isinstance(word, Broken):
                 return word
             match word["word"]:
@@ -81,8 +85,9 @@ class Worker:
                     self._running = word["pid"]
                 case "opening":
                     allowed = max(limit, START_SECONDS) if limit is not None else None
+                    slow = SLOW_ENGINE
                 case "opened":
-                    allowed = limit
+                    allowed, slow = limit, SLOW_CASE
                 case "reports":
                     return Done(word["reports"])
                 case "died":
@@ -90,10 +95,11 @@ class Worker:
                 case "missing":
                     return self._broken(f"the process that runs the cases of this engine did not collect {name}")
 
-    def _next(self, allowed: float | None) -> Word | Broken:
+    def _next(self, allowed: float | None, slow: str) -> Word | Broken:
         """Return the next message from the child.
 
-        Return ``Broken`` if there is no message within ``allowed`` seconds, or if the child has ended.
+        Return ``Broken`` if there is no message within ``allowed`` seconds, or if the child has ended. ``slow`` is what
+        to report after a timeout: ``SLOW_CASE``, ``SLOW_ENGINE`` or ``SLOW_CHILD``.
         """
         give_up = None if allowed is None else time.monotonic() + allowed
         while True:
@@ -108,13 +114,13 @@ class Worker:
             if ended:
                 return self._broken(f"the process that ran this case {how_it_ended(self._returncode())}")
             if give_up is not None and time.monotonic() > give_up:
-                return self._hung(allowed)
+                return self._hung(allowed, slow)
 
-    def _hung(self, allowed: float | None) -> Broken:
+    def _hung(self, allowed: float | None, slow: str) -> Broken:
         pid = self._running or self.process.pid
         stacks = stacks_of(pid, self._stacks)
         below = stacks_below(pid, self._printed[1] if self._printed else None)
-        what = f"this case took longer than {allowed:g} s (--cb-case-timeout), so the process that ran it was killed"
+        what = f"{slow.format(allowed)}, so the process of the case was killed"
         broken = self._broken(what, ("the process was in:", "", *(stacks or ["(it wrote no stacks)"]), *below))
         self.kill()
         return broken

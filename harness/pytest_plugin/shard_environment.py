@@ -58,9 +58,10 @@ def part_of_this_job(environment: Mapping[str, str]) -> tuple[int, int]:
             "number of parts instead of auto, such as --cb-shard 2/5"
         )
     if len(found) > 1:
-        both = " and ".join(f"{scheduler.index} ({scheduler.name})" for scheduler in found)
+        *others, last = (f"{scheduler.index} ({scheduler.name})" for scheduler in found)
         raise ArgumentTypeError(
-            f"auto: {both} are both set; give the part and the number of parts instead of auto, such as --cb-shard 2/5"
+            f"auto: {', '.join(others)} and {last} are set; "
+            "give the part and the number of parts instead of auto, such as --cb-shard 2/5"
         )
     return _part(found[0], environment)
 

@@ -48,7 +48,12 @@ def test_part(environment: dict[str, str], part: tuple[int, int]) -> None:
         ({"CI_NODE_INDEX": "1", "CI_NODE_TOTAL": "0"}, "CI_NODE_TOTAL must be the number of jobs, at least 1, not 0"),
         (
             {"CI_NODE_INDEX": "1", "CI_NODE_TOTAL": "3", "SLURM_ARRAY_TASK_ID": "1"},
-            "SLURM_ARRAY_TASK_ID (SLURM array) and CI_NODE_INDEX (GitLab parallel job) are both set; give the part",
+            "SLURM_ARRAY_TASK_ID (SLURM array) and CI_NODE_INDEX (GitLab parallel job) are set; give the part",
+        ),
+        (
+            {"CI_NODE_INDEX": "1", "JOB_COMPLETION_INDEX": "0", "SLURM_ARRAY_TASK_ID": "1"},
+            "auto: JOB_COMPLETION_INDEX (Kubernetes Indexed Job), SLURM_ARRAY_TASK_ID (SLURM array) and "
+            "CI_NODE_INDEX (GitLab parallel job) are set; give the part",
         ),
         ({**SLURM, "SLURM_ARRAY_TASK_ID": "4", "SLURM_ARRAY_TASK_COUNT": "4"}, "must be from 3 to 9 in steps of 2"),
         (

@@ -7,7 +7,6 @@ harness.pytest_plugin.shards RESULTS… > expectations/durations.json``.
 
 import argparse
 import json
-import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -84,16 +83,22 @@ def expected(names: Sequence[str], recorded: Mapping[str, float]) -> list[float]
 def read_durations(file: Path) -> dict[str, float]:
     """Return the duration of each test in seconds, from a results file or from a file that this module has written.
 
-    Raises OSError if the file can't be read, and ValueError (or ResultsError, for a results file) if its content is
-    wrong.
+    Raises OSError if the file can't be read, and ValueError if its content is wrong. The message is what is wrong; for
+    a results file, the error is a ResultsError, whose message also has the path of the file.
     """
-    if file.suffix != ".jsonl":
-        text = file.read_text(encoding="utf-8")
-        durations = {str(name): float(seconds) for name, seconds in json.loads(text).items()}
-        if not all(0 <= seconds < math.inf for seconds in durations.values()):
-            raise ValueError("a duration is not a number of seconds")
-        return durations
-    return {str(result["test"]): float(result.get("seconds", 0.0)) for result in read_run(file).results}
+    if file.suffix == ".jsonl":
+        return {str(result["test"]): float(result.get("seconds", 0.0)) for result in read_run(file).results}
+    try:
+        recorded = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError:
+        recorded = None
+    if not isinstance(recorded, dict):
+        raise ValueError("this is neither a results file nor a JSON file of durations")
+    for name, seconds in recorded.items():
+        # Python's JSON also has infinite numbers, and integers that are too large for ``float``.
+        if type(seconds) not in (int, float) or not 0 <= seconds <= sys.float_info.max:
+            raise ValueError(f"the duration of {name} is not a number of seconds, but {json.dumps(seconds)[:40]}")
+    return {name: float(seconds) for name, seconds in recorded.items()}
 
 
 class Sharding:
@@ -111,8 +116,8 @@ class Sharding:
                 self._recorded |= read_durations(file)
             except ResultsError as error:
                 raise pytest.UsageError(f"--cb-durations-from {error}") from error
-            except (OSError, ValueError, TypeError, AttributeError, OverflowError) as error:
-                why = getattr(error, "strerror", None) or "this is neither a results file nor a JSON file of durations"
+            except (OSError, ValueError) as error:
+                why = getattr(error, "strerror", None) or str(error)
                 raise pytest.UsageError(f"--cb-durations-from {file}: {why}") from error
         self._summary = self._summary_of_worker = ""
 

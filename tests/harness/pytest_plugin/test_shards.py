@@ -75,6 +75,24 @@ def test_durations_are_read_from_results_and_written_down(tmp_path: Path, capsys
     assert read_durations(written) == {"a": 0.001, "b": 2.35}
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a: 1", "this is neither a results file nor a JSON file of durations"),
+        ("[1, 2]", "this is neither a results file nor a JSON file of durations"),
+        ('{"a": 1, "b": NaN}', "the duration of b is not a number of seconds, but NaN"),
+        ('{"a": "soon"}', 'the duration of a is not a number of seconds, but "soon"'),
+        ('{"a": null}', "the duration of a is not a number of seconds, but null"),
+        ('{"a": 1%s}' % ("0" * 400), "the duration of a is not a number of seconds, but 1000"),
+    ],
+)
+def test_a_wrong_duration_is_named(tmp_path: Path, content: str, message: str) -> None:
+    file = tmp_path / "durations.json"
+    file.write_text(content, encoding="utf-8")
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        read_durations(file)
+
+
 def suites(folder: Path) -> list[str]:
     """Write two suites, each with a case for a small and for a large engine. Return their files."""
     large = "  - id: large\n    limits: {max_model_len: 1024}\n" + GOOD.split("- id: five-lines\n")[1]
@@ -118,11 +136,16 @@ def test_durations_move_the_cut(tmp_path: Path) -> None:
             ["--cb-shard=1/2", "--cb-durations-from=one.yaml"],
             "--cb-durations-from one.yaml: this is neither a results file nor",
         ),
+        (
+            ["--cb-shard=1/2", "--cb-durations-from=below.json"],
+            "--cb-durations-from below.json: the duration of one.yaml::a is not a number of seconds, but -1",
+        ),
         (["--cb-durations-from=no.json"], "--cb-durations-from needs --cb-shard I/N"),
     ],
 )
 def test_what_cannot_be_cut_is_one_sentence(tmp_path: Path, arguments: list[str], message: str) -> None:
     suites(tmp_path)
+    (tmp_path / "below.json").write_text('{"one.yaml::a": -1}', encoding="utf-8")
     done = run(tmp_path, "--cb-simulate", *arguments, ".")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     assert message in done.stdout + done.stderr

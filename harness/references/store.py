@@ -30,17 +30,25 @@ class Oracle:
     may_compute: bool = True
     _known: dict[tuple[str, str], Reference] = field(default_factory=dict)
 
-    def references(self, checkpoint: Checkpoint, wanted: Sequence[Wanted], file: Path | None = None) -> list[Reference]:
+    def references(
+        self,
+        checkpoint: Checkpoint,
+        wanted: Sequence[Wanted],
+        file: Path | None = None,
+        names: Sequence[str] | None = None,
+    ) -> list[Reference]:
         """Return the reference for each entry of ``wanted``.
 
-        ``file`` is the path of the file with the case's reference outputs, which need not exist. If ``may_compute`` is
-        True, references that are not in the file are computed. If ``may_compute`` is False, this raises
-        ReferenceMissingError for missing references, and ReferenceFileError if the file is damaged.
+        ``file`` is the path of the file with the case's reference outputs, which need not exist. ``names`` are what the
+        message about missing references calls the entries of ``wanted``; with None, they are request 0, request 1, ….
+        If ``may_compute`` is True, references that are not in the file are computed. If ``may_compute`` is False, this
+        raises ReferenceMissingError for missing references, and ReferenceFileError if the file is damaged.
         """
         found = self.on_file(checkpoint, wanted, file)
         missing = [i for i, reference in enumerate(found) if reference is None]
         if missing and not self.may_compute:
-            raise ReferenceMissingError(_missing_sentence(missing, checkpoint, file), missing)
+            named = [f"request {i}" if names is None else names[i] for i in missing]
+            raise ReferenceMissingError(_missing_sentence(named, checkpoint, file))
         computed = self.computed(checkpoint, [wanted[i] for i in missing]) if missing else []
         by_place = dict(zip(missing, computed, strict=True))
         pairs = zip(found, wanted, strict=True)
@@ -137,8 +145,8 @@ def _in_cache(checkpoint: Checkpoint, wanted: Wanted) -> Path:
     return cache_folder() / "references" / checkpoint.digest[:32] / f"{wanted.key[:32]}.json"
 
 
-def _missing_sentence(numbers: Sequence[int], checkpoint: Checkpoint, file: Path | None) -> str:
-    which = f"request {numbers[0]}" if len(numbers) == 1 else f"requests {', '.join(map(str, numbers))}"
+def _missing_sentence(names: Sequence[str], checkpoint: Checkpoint, file: Path | None) -> str:
+    which = ", ".join(dict.fromkeys(names))  # A request with several answers is named once.
     stale = file is not None and file.is_file()
     where = f"{file} does not have it" if stale else f"{file} does not exist"
     return f"no reference output of {checkpoint.name} for {which}: {where}"

@@ -14,14 +14,7 @@ TOP = 5
 
 
 class ReferenceMissingError(LookupError):
-    """Reference outputs are missing in the file, and must not be computed.
-
-    ``numbers`` has the positions, from 0, of the requests without a reference output among those that were looked up.
-    """
-
-    def __init__(self, message: str, numbers: Sequence[int] = ()) -> None:
-        super().__init__(message)
-        self.numbers = tuple(numbers)
+    """Reference outputs are missing in the file, and must not be computed."""
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,11 @@ from harness.types import Verdict
 IDLE = "the engine is idle at the end"
 RULE = 'docs/scheduling-rules.md "Entry points"; docs/behaviour.md describes the actions'
 
-ExpectedAnswers = Callable[[Sequence[ClientRequest]], list[ExpectedAnswer]]
-"""Type of a function that returns the answers that Hugging Face generates to requests, in the order of the requests."""
+ExpectedAnswers = Callable[[str, Sequence[ClientRequest]], list[ExpectedAnswer]]
+"""Type of a function that returns the answers that Hugging Face generates to the requests of an action, in their order.
+
+Its first argument names the action in messages.
+"""
 
 AfterGenerate = Callable[[str, Action, Sequence[ClientRequest]], list[Verdict]]
 """Type of a function that checks the engine's steps after a ``generate`` action, and returns the verdicts."""
@@ -86,8 +89,13 @@ async def perform(
     return [v if v.passed or v.rule else replace(v, rule=RULE) for v in play.verdicts]
 
 
+def label_of(number: int, action: Action) -> str:
+    """Return the name of a case's action number ``number``, counted from 0, for messages."""
+    return f"action {number} ({action.kind})"
+
+
 async def _perform_action(play: _Play, number: int, action: Action) -> list[Verdict]:
-    context, label = play.context, f"action {number} ({action.kind})"
+    context, label = play.context, label_of(number, action)
     if action.wait is not None:
         verdicts = _verdict(label, await wait_for(context, action.wait), "the condition holds")
         return [
@@ -238,7 +246,7 @@ def _checked(play: _Play, number: int, label: str, action: Action, results: list
         return Verdict(fine, f"{label}: {'the request finished' if fine else results[0]}")
     expect = action.expect
     answered = not isinstance(results[0], ClientError)
-    wanted = play.expected_answers(requests) if action.compared and answered else []
+    wanted = play.expected_answers(label, requests) if action.compared and answered else []
     for other in (expect.same_as, expect.unlike):
         if other is not None and other not in play.context.results:
             fix = f"add the action `wait: {{end_of: {other}}}` before this one"

@@ -7,7 +7,7 @@ from itertools import count
 
 from harness.cases.behaviour.logprobs import ExpectedLogprobs
 from harness.cases.behaviour.outcome import ExpectedAnswer
-from harness.cases.behaviour.perform import perform
+from harness.cases.behaviour.perform import label_of, perform
 from harness.cases.behaviour.steps import Watched, check_generate, labelled
 from harness.cases.compared import chat_spec, with_echoed_logprobs
 from harness.cases.test import Test
@@ -41,19 +41,23 @@ def run_behaviour(test: Test, client: Client, watched: Watched | None = None) ->
         position = next(numbers)
         spec = request_spec(request, case.id, position, vocabulary)
         if request.golden:
-            [reference] = test.oracle.references(checkpoint, [wanted_for(spec, vocabulary)], file)
+            wanted = [wanted_for(spec, vocabulary)]
+            [reference] = test.oracle.references(checkpoint, wanted, file, [name_of(request, case)])
             spec = replace(spec, golden_token_ids=ended(reference, spec, vocabulary).token_ids)
         return ClientRequest(f"{case.id}-{position}", spec)
 
     def make_chat(chat: Chat) -> RequestSpec:
         return chat_spec(chat, vocabulary)
 
-    def expected_answers(requests: Sequence[ClientRequest]) -> list[ExpectedAnswer]:
+    def expected_answers(label: str, requests: Sequence[ClientRequest]) -> list[ExpectedAnswer]:
         answers = [request for request in requests for _ in range(request.n)]
+        names = [f"request {i} of {label}" for i, request in enumerate(requests) for _ in range(request.n)]
         wanted = widened([wanted_for(request.spec, vocabulary) for request in answers])
-        found = test.oracle.references(checkpoint, wanted, file)
+        found = test.oracle.references(checkpoint, wanted, file, names)
         prompts = [prompt_wanted_for(_compared(request)) for request in answers]
-        scored = iter(test.oracle.references(checkpoint, widened([each for each in prompts if each]), file))
+        prompt_names = [f"the prompt of {name}" for name, each in zip(names, prompts, strict=True) if each]
+        prompts_wanted = widened([each for each in prompts if each])
+        scored = iter(test.oracle.references(checkpoint, prompts_wanted, file, prompt_names))
         precision = precision_of(configuration.backend, checkpoint)
         return [
             expected_answer(request, reference, next(scored) if prompt else None, vocabulary, precision)
@@ -69,6 +73,17 @@ def run_behaviour(test: Test, client: Client, watched: Watched | None = None) ->
 
     verdicts = asyncio.run(perform(case, client, make_request, make_chat, expected_answers, after_generate))
     return [*verdicts, *(check_limits(watched.limits, case.expect.limits) if watched is not None else [])]
+
+
+def name_of(request: Request, case: BehaviourCase) -> str:
+    """Return which request of which action of a case ``request`` is, for messages."""
+    names = (
+        f"request {i} of {label_of(number, action)}"
+        for number, action in enumerate(case.actions)
+        for i, call in enumerate(action.calls)
+        if call is request
+    )
+    return next(names, "a request")
 
 
 def _compared(request: ClientRequest) -> RequestSpec:

@@ -110,7 +110,7 @@ def run(client: ScriptedClient, *actions: dict[str, Any], right: str = "abc") ->
     def make_chat(chat: Chat) -> RequestSpec:
         return RequestSpec(0, (1, 2, 3, 4), chat.max_tokens or 3)
 
-    def expected_answers(requests: Sequence[ClientRequest]) -> list[ExpectedAnswer]:
+    def expected_answers(_: str, requests: Sequence[ClientRequest]) -> list[ExpectedAnswer]:
         return [ExpectedAnswer(right, LOGPROBS, "float32") for _ in requests]
 
     return asyncio.run(perform(case, client, make_request, make_chat, expected_answers, lambda *_: []))

@@ -69,7 +69,7 @@ def test_missing_references_are_computed_except_in_ci(folder: Path) -> None:
     assert not FILE.exists()
     done = run(folder, "mine.yaml", CI="true")
     assert done.returncode == 1
-    assert "no reference output of tiny-granite for requests 0, 1: " in done.stdout
+    assert "no reference output of tiny-granite for request 0, request 1: " in done.stdout
     assert "to compute and write it:  spyre-cb references mine.yaml" in done.stdout
     assert "Traceback" not in done.stdout
     assert run(folder, "mine.yaml", "--cb-references", "compute", CI="true").returncode == 0

@@ -194,7 +194,8 @@ class Wait(Model):
                 "and `of` is only allowed with at least one of these two"
             )
         if not self.model_fields_set - {"before_tokens", "of"}:
-            raise ValueError("give a condition: idle, running, waiting, end_of, or chunks together with of")
+            others = "idle, running, waiting, tkv, used_blocks, reserved_blocks, end_of"
+            raise ValueError(f"give a condition: {others}, or chunks together with of")
         return self
 
 
@@ -347,9 +348,8 @@ class Action(Model):
             what = f"the key `expect` is missing for the action {kind}"
             raise MisfitError(what, hint="such as `expect: {token_counts: [5]}`; with a `name` it is optional")
         if kind not in ANSWERING and self.expect is not None:
-            raise MisfitError(
-                f"`expect` is not allowed for the action {kind}, only for {', '.join(ANSWERING)}", "expect"
-            )
+            what = f"`expect` is not allowed for the action {kind}, only for {', '.join(ANSWERING)}"
+            raise MisfitError(what, "expect")
         for name in ("headers", "fields"):
             if kind != "http" and getattr(self.expect, name, None):
                 raise MisfitError(f"{name} is only allowed for the action http", "expect", name)

@@ -73,11 +73,8 @@ EXAMPLES: Mapping[str, str] = {
 def example_of(path: tuple[str | int, ...]) -> str:
     """Return a hint with an example for the value at ``path``, in the form ``such as `max_tokens: 5` ``.
 
-    It is the example of the last key in ``path`` that has one, "" if no key has one. For a value in a step table, it is
-    an example of a row.
+    It is the example of the last key in ``path`` that has one, "" if no key has one.
     """
-    if "steps" in path[:-1]:
-        return "such as `[1, 64, [], [0], [0], [], 2, 1]`"
     key = next((part for part in reversed(path) if part in EXAMPLES), None)
     if key in _BY_KIND:
         return _BY_KIND[key]

@@ -23,6 +23,7 @@ from harness.suites.schema import (
     Suite,
     SuiteName,
     columns_of_cells,
+    example_of_row,
 )
 from harness.suites.schema.base import RENAMED_KEYS
 from harness.suites.yaml import (
@@ -180,7 +181,9 @@ def _explained(file: Path, source: Source, error: ValidationError) -> Iterator[P
         finding = _explain(source, path, detail)
         if not finding.hint:
             key = detail["loc"][-1] if detail["type"] == "missing" else ""
-            finding = replace(finding, hint=example_of((*finding.path, key) if key else finding.path))
+            columns = _columns_of_row(source, finding.path)
+            example = example_of_row(columns) if columns else example_of((*finding.path, key) if key else finding.path)
+            finding = replace(finding, hint=example)
         place = source.key_place(finding.path) if finding.of_key else source.place(finding.path)
         yield Problem(file, place.line, place.column, _where(source, finding.path), finding.what, finding.hint)
 
@@ -206,12 +209,21 @@ def _where(source: Source, path: YamlPath) -> str:
 
     For a cell of a step table, the path ends with the name of the cell's column in place of an index.
     """
-    column = path[5] if len(path) > 5 and _is_steps(path[:4]) else None
-    row = source.node(path[:5]).content
-    if isinstance(column, int) and isinstance(row, list):
-        columns = columns_of_cells([cell.content for cell in row])
-        path = (*path[:5], columns[column], *path[6:])
+    columns = _columns_of_row(source, path)
+    if columns and isinstance(path[5], int):
+        path = (*path[:5], columns[path[5]], *path[6:])
     return shown_path(path)
+
+
+def _columns_of_row(source: Source, path: YamlPath) -> tuple[str, ...]:
+    """Return the columns of the row of a step table in which the cell at ``path`` is.
+
+    Return () if ``path`` is not the path of a cell of a step table, or of a value in a cell.
+    """
+    row = source.node(path[:5]).content
+    if len(path) <= 5 or not _is_steps(path[:4]) or not isinstance(row, list):
+        return ()
+    return columns_of_cells([cell.content for cell in row])
 
 
 def _explain(source: Source, path: YamlPath, detail: Any) -> _Finding:

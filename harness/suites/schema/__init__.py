@@ -35,6 +35,7 @@ from harness.suites.schema.schedulers import (
     SchedulerFormat,
     columns_of_cells,
     decodes_on,
+    example_of_row,
     format_of_row,
 )
 from harness.suites.schema.suites import MODELS_OF_THE_RUN, AnySuite, BehaviourSuite, OutputSuite, StepsSuite, Suite
@@ -96,6 +97,7 @@ __all__ = [
     "by_name",
     "columns_of_cells",
     "decodes_on",
+    "example_of_row",
     "format_of_row",
     "one_or_many",
 ]

@@ -216,7 +216,12 @@ def columns_of_cells(cells: Sequence[Any]) -> tuple[str, ...]:
 def no_row(given: str, columns: tuple[str, ...] = COLUMNS) -> MisfitError:
     """Return the error for a value that is not a row with these columns. ``given`` describes the value."""
     what = f"a row must be a list of {len(columns)} values ({', '.join(columns)}), not {given}"
-    return MisfitError(what, hint=f"such as `[{', '.join(_EXAMPLE[column] for column in columns)}]`")
+    return MisfitError(what, hint=example_of_row(columns))
+
+
+def example_of_row(columns: Sequence[str]) -> str:
+    """Return a hint with an example of a row with these columns, in the form ``such as `[1, 64, …]` ``."""
+    return f"such as `[{', '.join(_EXAMPLE[column] for column in columns)}]`"
 
 
 _EXAMPLE: Mapping[str, str] = dict.fromkeys(("step", "used"), "1") | {

@@ -52,8 +52,7 @@ class Workload:
         if run.unfinished is not None:
             reason = self.scheduler.impossible(self.limits, self.options, self.specs, self.requests, run)
             if reason:
-                limit = "max_batch_tkv_limit" if "max_batch_tkv_limit" in reason else "available_blocks"
-                raise CaseError(f"{reason} — raise {limit}, or make the request smaller")
+                raise CaseError(f"{reason} — raise {reason.limit}, or make the request smaller")
         return run
 
     def check(self, run: Run, session: Session) -> list[Verdict]:

@@ -20,15 +20,16 @@ def phrase_or_none(explain: Callable[[], str]) -> str | None:
         return None
 
 
-def why_impossible(predict: Callable[[], object]) -> str | None:
+def why_impossible(predict: Callable[[], object]) -> ImpossibleWorkload | None:
     """Return why the requests of a run can't all finish by the scheduling rules, None if they can.
 
-    ``predict`` runs a scheduler model. Return None as well if the scheduler model can't be applied to the run.
+    ``predict`` runs a scheduler model; the result is the exception that it raises. Return None as well if the scheduler
+    model can't be applied to the run.
     """
     try:
         predict()
     except ImpossibleWorkload as reason:
-        return str(reason)
+        return reason
     except ValueError:
         return None
     return None

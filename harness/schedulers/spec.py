@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from harness.schedulers.bars import Size, Stretch
 from harness.schedulers.drawing import Drawing
+from harness.schedulers.errors import ImpossibleWorkload
 from harness.schedulers.events import Event
 from harness.suites.prompts import Vocabulary
 from harness.suites.schema import Request, SchedulerFormat
@@ -105,7 +106,8 @@ class SchedulerSpec:
     - ``kind_of_row(row, before, got_tokens)``: returns the kind of the step that a row describes. ``before`` is the row
       before it, and ``got_tokens`` are the requests that got a token earlier
     - ``check_invariants``: checks a run, and returns a verdict
-    - ``impossible``: returns why no engine can finish the requests, None if the rules give no reason
+    - ``impossible``: returns an exception that says why no engine can finish the requests, None if the rules give no
+      reason
     - ``explain``: returns what the rules require at a step, None if they can't be applied
     - ``requirements_of(verdict, unfinished=…)``: returns the ids of the requirements that a failed run violates.
       ``unfinished`` is whether the engine failed, or did not finish all requests
@@ -126,7 +128,7 @@ class SchedulerSpec:
     rule_for_kinds: Callable[[str, str], str]
     kind_of_row: Callable[[StepRow, StepRow | None, Collection[int]], str]
     check_invariants: Callable[[Run, Specs, Timings, SchedulingLimits, Options], Verdict]
-    impossible: Callable[[SchedulingLimits, Options, Specs, Timings, Run], str | None]
+    impossible: Callable[[SchedulingLimits, Options, Specs, Timings, Run], ImpossibleWorkload | None]
     explain: Callable[[SchedulingLimits, Options, Specs, Timings, Run, int], str | None]
     requirements_of: Callable[..., tuple[str, ...]]
     bars: Callable[[tuple[Size, ...], Mapping[str, Any], Sequence[StepRow]], Bars]

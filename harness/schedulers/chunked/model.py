@@ -278,11 +278,11 @@ class Engine:
         if self.paused:
             request = self.paused[0]
             limit = self.limits.max_batch_tkv_limit
-            raise ImpossibleWorkload(
-                f"request {request.number} alone exceeds max_batch_tkv_limit {limit} at tkv {request.computed + 1}"
-            )
+            reason = f"request {request.number} alone exceeds max_batch_tkv_limit {limit} at tkv {request.computed + 1}"
+            raise ImpossibleWorkload(reason, "max_batch_tkv_limit")
         if self.waiting and not self.running:
-            raise ImpossibleWorkload(f"request {self.waiting[0].number} waits for {self.lacking(self.waiting[0])}")
+            reason = f"request {self.waiting[0].number} waits for {self.lacking(self.waiting[0])}"
+            raise ImpossibleWorkload(reason, "available_blocks")
 
     def give_token(self, batch: Sequence[ModelRequest]) -> None:
         for request in batch:

@@ -330,7 +330,8 @@ def _prefill(limits: SchedulingLimits, step: int, state: State) -> PredictedStep
     if needed > available:
         raise ImpossibleWorkload(
             f"request {request_id} (prompt {request.prompt_length}, max_tokens {request.max_tokens}) needs {needed} "
-            f"blocks with nothing else running, but {available} are available"
+            f"blocks with nothing else running, but {available} are available",
+            "available_blocks",
         )
     sequence = ModelSequence(request_id, request, tkv - request.prompt_length, needed)
     grown = _shifted(state, tkv - state.tkv) if tkv > state.tkv else state

@@ -51,6 +51,10 @@ class Obstacle(NamedTuple):
     lacking: int = 0
 
 
+_LIMITS = {"batch": "max_num_seqs", "budget": "max_num_batched_tokens", "blocks": "available_blocks"}
+"""The limit or option that must be raised if an obstacle never goes away, by ``Obstacle.what``."""
+
+
 @dataclass(frozen=True)
 class PredictedStep:
     """The observable state after a step. ``why`` is a phrase that describes the step.
@@ -250,14 +254,16 @@ class _Engine:
         """
         return bool(self.waiting or self.running or self.gone)
 
-    @property
-    def stuck(self) -> str | None:
-        """Return why no further step could change the state of the scheduler model, None if the next step can."""
+    def check_for_a_dead_end(self) -> None:
+        """Raise ImpossibleWorkload if no further step could change the state of the scheduler model."""
         if self.scheduled or self.preempted or not (self.waiting or self.running):
-            return None
+            return
         if self.running:
-            return f"request {self.running[0].number} can't compute another token, because its prompt fills the context"
-        return f"request {self.head}"
+            number = self.running[0].number
+            reason = f"request {number} can't compute another token, because its prompt fills the context"
+            raise ImpossibleWorkload(reason, "max_model_len")
+        assert self.waits is not None
+        raise ImpossibleWorkload(f"request {self.head}", _LIMITS[self.waits[1].what])
 
     @property
     def kind(self) -> str:
@@ -345,8 +351,8 @@ def predicted_steps(
     yield engine.predicted_step()
     while engine.has_work or engine.step < last:
         engine.advance()
-        if engine.step >= last and (reason := engine.stuck):
-            raise ImpossibleWorkload(reason)
+        if engine.step >= last:
+            engine.check_for_a_dead_end()
         join_and_abort()
         yield engine.predicted_step()
 

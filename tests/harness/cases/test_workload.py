@@ -2,12 +2,27 @@
 
 from collections.abc import Iterator
 from itertools import repeat
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from harness.cases.test import CaseError
+from harness.cases.workload import Workload
 from harness.drivers.base import Observation, StepRecord
 from harness.runs.runner import run_workload
-from harness.types import RequestSpec, Run, Token
+from harness.schedulers import scheduler_named
+from harness.suites.expand import Configuration
+from harness.suites.schema import Scheduler
+from harness.types import (
+    ChunkingSetup,
+    RequestSpec,
+    Run,
+    SchedulerOptions,
+    SchedulingLimits,
+    Token,
+    TokenBudgetSetup,
+)
 from tests.helpers.harness import IDLE, ScriptedSession, a_request, simulate, two_that_overlap
 
 
@@ -162,6 +177,25 @@ def test_the_scheduler_says_when_a_request_can_never_run() -> None:
     run = simulate(a_request(400, 5), available_blocks=2).run
     assert run.unfinished is not None
     assert run.unfinished.startswith("the engine failed in step 1: OutOfBlocksError: ")
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "limits", "options", "advice"),
+    [
+        ("continuous", SchedulingLimits(512, 4, 1, 2048), None, "raise available_blocks, or"),
+        ("chunked", SchedulingLimits(512, 4, 8, 66), ChunkingSetup(), "raise max_batch_tkv_limit, or"),
+        ("token_budget", SchedulingLimits(64, 4, 8), TokenBudgetSetup(32), "raise max_model_len, or"),
+    ],
+)
+def test_a_request_that_can_never_end_comes_with_what_to_raise(
+    scheduler: Scheduler, limits: SchedulingLimits, options: SchedulerOptions | None, advice: str
+) -> None:
+    long = RequestSpec(0, (5,) * 64, 70)
+    case: Any = SimpleNamespace(requests=[a_request(64, 70)])
+    configuration = Configuration("tiny-granite", "eager")
+    workload = Workload(case, configuration, scheduler_named(scheduler), options, limits, (long,), None)
+    with pytest.raises(CaseError, match=f"request 0 .* — {advice} make the request smaller"):
+        workload.run(ScriptedSession([RuntimeError("stuck")]))
 
 
 def test_an_interrupt_is_raised() -> None:

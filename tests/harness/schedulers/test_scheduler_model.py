@@ -176,8 +176,10 @@ def test_why_a_request_waits(limits: dict[str, int], requests: list[tuple[int, .
 
 
 def test_a_request_that_never_fits_is_impossible() -> None:
-    with pytest.raises(ImpossibleWorkload, match=r"request 1 \(prompt 60, max_tokens 66\) needs 3 blocks .* 2 are"):
+    message = r"request 1 \(prompt 60, max_tokens 66\) needs 3 blocks .* 2 are"
+    with pytest.raises(ImpossibleWorkload, match=message) as caught:
         predict(limited(available_blocks=2), [PlannedRequest(1, 1), PlannedRequest(60, 66)])
+    assert caught.value.limit == "available_blocks"
 
 
 @pytest.mark.parametrize(

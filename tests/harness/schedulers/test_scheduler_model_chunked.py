@@ -63,7 +63,8 @@ def test_it_says_what_the_head_of_the_queue_waits_for() -> None:
 
 def test_requests_that_can_never_continue_are_reported() -> None:
     long = RequestWithTokens((1,) * 64, (2,) * 70, 70)
-    with pytest.raises(ImpossibleWorkload, match="request 0 waits for blocks: 3 needed, 2 free"):
+    with pytest.raises(ImpossibleWorkload, match="request 0 waits for blocks: 3 needed, 2 free") as few:
         predict(SchedulingLimits(128, 2, 2, 2048), ChunkingSetup(), [long])
-    with pytest.raises(ImpossibleWorkload, match="request 0 alone exceeds max_batch_tkv_limit 66 at tkv 67"):
+    with pytest.raises(ImpossibleWorkload, match="request 0 alone exceeds max_batch_tkv_limit 66 at tkv 67") as narrow:
         predict(SchedulingLimits(128, 2, 3, 66), ChunkingSetup(), [long])
+    assert (few.value.limit, narrow.value.limit) == ("available_blocks", "max_batch_tkv_limit")

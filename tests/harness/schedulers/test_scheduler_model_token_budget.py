@@ -125,7 +125,33 @@ def test_it_says_who_is_preempted() -> None:
     )
 
 
-def test_a_request_that_can_never_start_is_impossible() -> None:
+@pytest.mark.parametrize(
+    ("limits", "options", "message", "limit"),
+    [
+        (
+            SchedulingLimits(512, 4, 1),
+            TokenBudgetSetup(enable_prefix_caching=False),
+            "request 0 waits for blocks: 2 needed for all its 65 tokens, 1 free",
+            "available_blocks",
+        ),
+        (
+            SchedulingLimits(512, 4, 8),
+            TokenBudgetSetup(max_num_batched_tokens=32, enable_chunked_prefill=False),
+            "request 0 waits for budget: 64 tokens in one step, 32 left of 32",
+            "max_num_batched_tokens",
+        ),
+        (
+            SchedulingLimits(64, 4, 8),
+            TokenBudgetSetup(max_num_batched_tokens=32),
+            "request 0 can't compute another token, because its prompt fills the context",
+            "max_model_len",
+        ),
+    ],
+)
+def test_a_request_that_can_never_end_is_impossible(
+    limits: SchedulingLimits, options: TokenBudgetSetup, message: str, limit: str
+) -> None:
     long = RequestWithTokens((1,) * 64, (2,) * 70, 70)
-    with pytest.raises(ImpossibleWorkload, match="request 0 waits for blocks: 2 needed for all its 65 tokens, 1 free"):
-        predict(SchedulingLimits(512, 4, 1), TokenBudgetSetup(enable_prefix_caching=False), [long])
+    with pytest.raises(ImpossibleWorkload, match=message) as caught:
+        predict(limits, options, [long])
+    assert caught.value.limit == limit

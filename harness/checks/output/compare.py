@@ -214,8 +214,9 @@ def _near_the_best(position: Position, free: Callable[[int, int], bool], bounds:
 def _golden(sequences: Sequences, bounds: Bounds) -> list[Position]:
     """Compare by the policy ``golden``: the engine was forced to generate the reference's tokens, the golden tokens.
 
-    The logprob of each golden token must be within ``abs_tol`` of the reference's. The token must rank first in the
-    engine, unless the reference's second-best token is at most ``margin`` less likely than the best one. The
+    The logprob of each golden token must be within ``abs_tol`` of the reference's. If the token is the reference's best
+    token, it must rank first in the engine, unless the reference's second-best token is at most ``margin`` less likely.
+    A golden token is not always the best one, because ranks are those before ``min_tokens`` and logits processors. The
     Kullback-Leibler divergence between the top tokens of reference and engine must be at most ``max_kl``.
     """
     checked = []

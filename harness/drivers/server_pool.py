@@ -44,7 +44,10 @@ class ServerNeed:
 
     @property
     def key(self) -> Hashable:
-        """Return a key that is equal for tests that can use the same server, one after the other."""
+        """Return the key of the server in the pool. It is equal for tests that should run one after the other.
+
+        These tests use the same server, except tests with ``alone``: each of them gets a new server.
+        """
         return (self.setup, self.limits, self.options) if self.alone else self.setup
 
 
@@ -64,7 +67,13 @@ class _Kept:
     last_case: str = ""
 
     def fits(self, need: ServerNeed) -> bool:
-        """Return whether the server has the limits and options that a test needs, or whether they can be set on it."""
+        """Return whether a test can use the server.
+
+        The server must have the limits and options that the test needs, unless they can be set on it. A test with
+        ``alone`` can't use a server of another test.
+        """
+        if need.alone:
+            return False
         return self.shared is not None or (self.need.limits, self.need.options) == (need.limits, need.options)
 
     def end(self) -> None:

@@ -232,8 +232,8 @@ class CaseItem(pytest.Item):
         finally:
             notes = engines.servers.take_notes()
             self.user_properties += [(SERVER_PROPERTY, note) for note in notes]
-        # In a forked child, end the server now: it would not end with the fork.
-        if not all(verdict.passed for verdict in verdicts) or engines.in_a_child:
+        # End the server now if no other test may use it, or in a forked child, because it would not end with the fork.
+        if need.alone or engines.in_a_child or not all(verdict.passed for verdict in verdicts):
             engines.servers.discard(need)
         return (*verdicts, *(Verdict(True, note) for note in notes))
 

@@ -272,6 +272,13 @@ def test_a_server_whose_limits_stay_serves_cases_with_these_limits_alone() -> No
     assert len(driver.started) == 4
 
 
+def test_a_case_that_may_stop_its_server_gets_a_new_one() -> None:
+    pool, driver = ServerPool(), Alone()
+    for case in ("a", "b"):
+        pool.client(driver, need(alone=True), case)
+    assert (len(driver.started), len(driver.ended)) == (2, 1)
+
+
 def test_only_so_many_are_kept() -> None:
     pool, driver = ServerPool(), Starter()
     setups = [EngineSetup("m", "eager", 1, 64 * (i + 1), 4) for i in range(MAX_SERVERS + 1)]
@@ -375,6 +382,35 @@ def test_forks_share_the_servers_of_the_process_that_forks(tmp_path: Path) -> No
     pids = (tmp_path / "servers").read_text().split()
     assert pids[0] != pids[1]
     assert gone(tmp_path / "servers")
+
+
+STOPPING = """\
+suite: mine
+kind: behaviour
+parameters: {entry_point: [http]}
+cases:
+  - {id: first, server: {drain_seconds: 1}, actions: [{wait: {idle: true}}]}
+  - {id: second, server: {drain_seconds: 1}, actions: [{wait: {idle: true}}]}
+"""
+RECORDING = """\
+from pathlib import Path
+from harness.drivers.servers import ServerProcess
+pids = []
+def started(self):
+    start(self)
+    pids.append(self.process.pid)
+start, ServerProcess._start = ServerProcess._start, started
+def pytest_runtest_teardown():
+    Path("running").open("a").write(f"{[Path('/proc', str(pid)).exists() for pid in pids]}\\n")
+"""
+
+
+def test_a_server_of_one_case_ends_with_the_case(tmp_path: Path) -> None:
+    write(tmp_path, mine=STOPPING)
+    (tmp_path / "conftest.py").write_text(RECORDING, encoding="utf-8")
+    done = run(tmp_path, "mine.yaml", "--cb-isolation=none")
+    assert "2 passed" in done.stdout, done.stdout
+    assert (tmp_path / "running").read_text().splitlines() == ["[False]", "[False, False]"]
 
 
 def gone(pids: Path) -> bool:

@@ -41,13 +41,14 @@ from harness.suites.schema import (
     Case,
     Limits,
     MisfitError,
+    Options,
     OutputCase,
     Request,
     StepsCase,
 )
 from harness.suites.yaml import one_line, read_ordinary, shown_path
 from harness.timeline import tables_of
-from harness.types import EngineSetup, RequestSpec, SchedulerOptions, SchedulingLimits
+from harness.types import EngineSetup, RequestSpec, SchedulingLimits
 from harness.utils.validation import must_be
 
 RECORDED_AS = {
@@ -205,14 +206,14 @@ def _item(where: str, unnamed: str, data: Any, model: str) -> Item:
     except ValidationError as error:
         raise TraceError(f"{where}: {_first_problem(('limits',), error)}") from error
     requests = tuple(_request(where, number, request) for number, request in enumerate(listed))
-    setup = Expanded(0, Case(id="trace", limits=limits), Configuration(model, "eager")).setup
     given = [key for key in OPTION_KEYS if key in data]
     if len(given) > 1:
         raise TraceError(f"{where}: {given[0]} and {given[1]} are options of different schedulers; keep one of them")
+    case, configuration = Case(id="trace", limits=limits), Configuration(model, "eager")
     for key in given:
-        owner = OPTION_KEYS[key]
-        setup = replace(setup, scheduler=owner.name, options=_options(where, key, data[key]))
-    return Item(where, name, data, limits, requests, setup)
+        case = case.model_copy(update={key: _options(where, key, data[key])})
+        configuration = replace(configuration, scheduler=OPTION_KEYS[key].name)
+    return Item(where, name, data, limits, requests, Expanded(0, case, configuration).setup)
 
 
 def _meant(field: str) -> str:
@@ -222,11 +223,11 @@ def _meant(field: str) -> str:
     return f": did you mean {close[0]}?" if close else f": an item has {', '.join(FIELDS)}"
 
 
-def _options(where: str, key: str, data: Any) -> SchedulerOptions | None:
+def _options(where: str, key: str, data: Any) -> Options:
     owner = OPTION_KEYS[key]
     assert owner.options is not None
     try:
-        return owner.options_for(owner.options.model_validate(data))
+        return owner.options.model_validate(data)
     except ValidationError as error:
         raise TraceError(f"{where}: {_first_problem((key,), error)}") from error
 

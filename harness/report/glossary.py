@@ -12,7 +12,8 @@ WORDS = (
     ),
     (
         "block",
-        "64 tokens of the KV cache. Reserved blocks are set aside for running requests; used blocks hold tokens.",
+        "64 tokens of the KV cache, if a case sets no other block_size. Reserved blocks are set aside for running "
+        "requests; used blocks hold tokens.",
     ),
     ("batch x tkv", "Batch size times tkv. It must not exceed max_batch_tkv_limit, for which the device is compiled."),
     (

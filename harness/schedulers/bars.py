@@ -5,7 +5,7 @@ A bar shows the blocks that one sequence has in the KV cache after a step. Its l
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from harness.types import BLOCK_SIZE, StepRow
 
@@ -137,6 +137,12 @@ class Stretch:
         more = step - self.first
         growing = set(self.decodes)
         return {i: _grown(bar, more) if i in growing else bar for i, bar in self.bars.items()}
+
+
+def block_size_of(options: Mapping[str, Any]) -> int:
+    """Return the number of tokens in a block of the KV cache. ``options`` are the options of the scheduler, by name."""
+    size: int = options.get("block_size", BLOCK_SIZE)
+    return size
 
 
 def size_of(sizes: tuple[Size, ...], sequence: int) -> Size:

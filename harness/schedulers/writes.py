@@ -17,15 +17,17 @@ RULE = "written"
 TokenIds = tuple[int, ...]
 
 
-def wrongly_written(run: Run, requests: Sequence[RequestSpec], *, caching: bool = False) -> Iterator[Broken]:
+def wrongly_written(
+    run: Run, requests: Sequence[RequestSpec], *, caching: bool = False, block_size: int = BLOCK_SIZE
+) -> Iterator[Broken]:
     """Yield a violation for each write of a request to a block that the request does not hold or must not change.
 
     A request must not change blocks that it found in the prefix cache, or blocks that other requests hold as well.
-    ``caching`` is whether prefix caching is enabled.
+    ``caching`` is whether prefix caching is enabled. ``block_size`` is in tokens.
     """
     if not any(step.writes for step in run.steps):
         return
-    watch = _Written(run, requests, caching)
+    watch = _Written(run, requests, caching, block_size)
     for step in run.steps:
         yield from watch.see(step)
 
@@ -37,12 +39,13 @@ class _Written:
     ``tables`` has the block table of each request, from the first write of the request until it no longer runs.
     ``found`` has the number of blocks of each request that were found in the prefix cache. ``content`` has, for each
     block in the prefix cache, all tokens from the start of the sequence to the end of the block. ``got`` has the number
-    of tokens that each request has generated.
+    of tokens that each request has generated. ``size`` is the number of tokens in a block.
     """
 
     run: Run
     requests: Sequence[RequestSpec]
     caching: bool
+    size: int
     got: Counter[int] = field(default_factory=Counter)
     tables: dict[int, tuple[int, ...]] = field(default_factory=dict)
     found: dict[int, int] = field(default_factory=dict)
@@ -54,7 +57,7 @@ class _Written:
         for write in step.writes or ():
             self._hold(write)
             yield from self._check(step.step, write)
-            for place in range(self.found[write.request], min(write.computed // BLOCK_SIZE, len(write.table))):
+            for place in range(self.found[write.request], min(write.computed // self.size, len(write.table))):
                 self.content[write.table[place]] = self._token_ids(write.request, place)
         self.got.update(step.outputs)
         holds = {*step.running, *(step.paused or ())}
@@ -83,7 +86,7 @@ class _Written:
         """
         length = len(self.requests[request].prompt_token_ids) + self.got[request]
         found = 0
-        while found < min(len(table), (length - 1) // BLOCK_SIZE):
+        while found < min(len(table), (length - 1) // self.size):
             if self.content.get(table[found]) != self._token_ids(request, found):
                 break
             found += 1
@@ -92,11 +95,11 @@ class _Written:
     def _token_ids(self, request: int, place: int) -> TokenIds:
         spec = self.requests[request]
         generated = (token.token_id for token in self.run.tokens[request])
-        return (*spec.prompt_token_ids, *generated)[: (place + 1) * BLOCK_SIZE]
+        return (*spec.prompt_token_ids, *generated)[: (place + 1) * self.size]
 
     def _check(self, number: int, write: Write) -> Iterator[Broken]:
         request, table = write.request, write.table
-        for block in sorted({slot // BLOCK_SIZE for slot in write.slots}):
+        for block in sorted({slot // self.size for slot in write.slots}):
             others = sorted(other for other, held in self.tables.items() if other != request and block in held)
             if block not in table:
                 what = f"request {request} writes to block {block}, but holds only {listed(table)}"

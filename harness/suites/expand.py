@@ -6,13 +6,13 @@ The number of tests is limited by the suite's ``max_tests``, because a few param
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 from pathlib import PurePath
 
 from harness.suites.schema import FORMATS, MODELS_OF_THE_RUN, AnySuite, Case, Limits, Scheduler
-from harness.types import BLOCK_SIZE, DEFAULT_SCHEDULER, EngineSetup, SchedulerOptions, ceil_div
+from harness.types import BLOCK_SIZE, DEFAULT_SCHEDULER, EngineSetup, SchedulerOptions, blocks_for, ceil_div
 
 SMALLEST_CONTEXT = 512
 SMALLEST_BATCH = 4
@@ -95,19 +95,20 @@ class Expanded:
         limits = self.limits
         context = max(SMALLEST_CONTEXT, round_up(limits.max_model_len or 1, BLOCK_SIZE))
         batch = max(SMALLEST_BATCH, power_of_two(limits.max_num_seqs or 1))
-        blocks = None
-        if limits.available_blocks and limits.available_blocks > context * batch // BLOCK_SIZE:
-            blocks = round_up(limits.available_blocks + 1, batch)
-        return EngineSetup(
+        setup = EngineSetup(
             self.configuration.model,
             self.configuration.backend,
             self.configuration.tensor_parallel_size,
             context,
             batch,
-            blocks,
+            None,
             self.configuration.scheduler,
             self.options,
         )
+        full = batch * blocks_for(context, setup.block_size)
+        if limits.available_blocks and limits.available_blocks > full:
+            return replace(setup, num_blocks=round_up(limits.available_blocks + 1, batch))
+        return setup
 
     @property
     def options(self) -> SchedulerOptions | None:

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 from harness.schedulers.bars import Stretch
 from harness.timeline.model import TimeLine
-from harness.types import BLOCK_SIZE
 
 LABELS = 96
 """Width of the column of labels on the left, in pixels."""
@@ -24,12 +23,14 @@ class Scale:
 
     ``step`` is the width of a step in pixels. ``lane`` is the height of a lane in pixels, which stands for ``tokens``
     tokens. ``tkv`` is the largest value of the curve above the lanes, which shows tkv or the tokens computed per step.
+    ``block`` is the number of tokens in a block.
     """
 
     step: float
     tokens: int
     tkv: int
     lane: int
+    block: int
 
     def x(self, step: float) -> float:
         return LABELS + step * self.step
@@ -81,7 +82,7 @@ class _Held(NamedTuple):
         begin, end = stretch.bars[sequence], stretch.bars_at(stretch.last)[sequence]
         tops = [tuple(round(scale.up(sum(bar.parts[:part]))) for part in range(len(PARTS) + 1)) for bar in (begin, end)]
         left, right = round(scale.x(stretch.first)), round(scale.x(stretch.last + 1))
-        return cls(left, right, tops[0], tops[1], max(begin.indent, BLOCK_SIZE), begin.top)
+        return cls(left, right, tops[0], tops[1], max(begin.indent, scale.block), begin.top)
 
 
 class _Edge(NamedTuple):
@@ -140,7 +141,7 @@ def _borders(held: Sequence[_Held], bottom: int, scale: Scale) -> str:
     return "".join(
         f"M{left} {bottom - round(scale.up(tokens))}h{right - left}"
         for left, right, lowest, highest in runs
-        for tokens in range(lowest, highest + 1, BLOCK_SIZE)
+        for tokens in range(lowest, highest + 1, scale.block)
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.runs.plain_decodes import plain_decode
 from harness.schedulers import scheduler_of_row
-from harness.schedulers.bars import Size, Stretch
+from harness.schedulers.bars import Size, Stretch, block_size_of
 from harness.timeline.model import TimeLine
 from harness.types import StepRow
 
@@ -28,7 +28,7 @@ def time_line(
     scheduler = scheduler_of_row(rows[0])
     bars = scheduler.bars(all_sizes, options, rows)
     stretches = list(_merged(bars.after(row, count) for row, count in _without_gaps(rows)))
-    return TimeLine(all_sizes, tuple(stretches), scheduler.drawing)
+    return TimeLine(all_sizes, tuple(stretches), scheduler.drawing, block_size_of(options))
 
 
 def _merged(stretches: Iterable[Stretch]) -> Iterator[Stretch]:

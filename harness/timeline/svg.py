@@ -37,6 +37,7 @@ def as_svg(line: TimeLine, expected: TimeLine | None = None, *, alone: bool = Tr
         max(each.widest for each in both),
         max(1, *[each.highest_tkv for each in both]),
         line.drawing.lane_height,
+        line.block_size,
     )
     lanes = [AXIS + TKV + GAP + i * (scale.lane + GAP) + scale.lane for i in range(len(line.sizes))]
     height = AXIS + TKV + GAP + len(lanes) * (scale.lane + GAP) + 4

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from harness.schedulers.bars import Stretch
 from harness.timeline.model import TimeLine
 from harness.timeline.text_blocks import batches
-from harness.types import BLOCK_SIZE
 
 HEIGHTS = "▁▂▃▄▅▆▇█"
 LETTERS = {"start": "s", "prefill": "P", "decode": "d", "mixed": "m", "idle": "i"}
@@ -125,18 +124,18 @@ def _mark(line: TimeLine, sequence: int, column: _Column) -> str:
     if sequence in row.finished:
         return "×"
     if stretch.by_tokens:
-        return _mark_by_tokens(sequence, stretch)
+        return _mark_by_tokens(line, sequence, stretch)
     if sequence == stretch.prefilled and sequence in stretch.bars:
         return "P" if stretch.chunk is None else "C" if row.outputs else "c"
     if sequence in stretch.bars:
         if stretch.chunk is not None or (line.drawing.takes_turns and sequence not in row.outputs):
             return "-"
-        blocks = stretch.bars[sequence].held // BLOCK_SIZE
+        blocks = stretch.bars[sequence].held // line.block_size
         return str(blocks) if blocks < 10 else "+"
     return "·" if sequence in row.waiting else " "
 
 
-def _mark_by_tokens(sequence: int, stretch: Stretch) -> str:
+def _mark_by_tokens(line: TimeLine, sequence: int, stretch: Stretch) -> str:
     """Return the character that shows what a step of the token-budget scheduler does with a request.
 
     ``!`` stands for a preemption, ``C`` and ``c`` for a chunk with and without a new token, the number of blocks held
@@ -148,6 +147,6 @@ def _mark_by_tokens(sequence: int, stretch: Stretch) -> str:
     if sequence in stretch.prefills:
         return "C" if sequence in row.outputs else "c"
     if sequence in stretch.decodes:
-        blocks = stretch.bars[sequence].held // BLOCK_SIZE
+        blocks = stretch.bars[sequence].held // line.block_size
         return str(blocks) if blocks < 10 else "+"
     return "-" if sequence in row.running else "·" if sequence in row.waiting else " "

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from harness.schedulers.bars import Bar, Stretch
 from harness.schedulers.drawing import TOKENS_OF_A_CHARACTER
 from harness.timeline.model import TimeLine
-from harness.types import BLOCK_SIZE, blocks_for
+from harness.types import blocks_for
 
 SIGNS = "░▚▓█▒-"
 """The character for each part of a bar, in the order of ``Bar.parts``."""
@@ -20,11 +20,12 @@ def batches(line: TimeLine, width: int) -> Iterator[str]:
     the lines show the blocks after the first decode that follows such a prefill. If a row would have more than
     ``width`` characters, each character stands for more tokens.
     """
+    size = line.block_size
     several = [stretch for stretch in _shown(line) if len(stretch.bars) > 1]
     for stretch in several or _shown(line)[:1]:
         longest = max(bar.top + bar.unused for bar in stretch.bars.values())
         tokens = TOKENS_OF_A_CHARACTER
-        while tokens < BLOCK_SIZE and _columns(longest, tokens) > width - LABEL:
+        while size % (2 * tokens) == 0 and _columns(longest, tokens, size) > width - LABEL:
             tokens *= 2
         yield _title(stretch)
         if tokens != TOKENS_OF_A_CHARACTER:
@@ -33,8 +34,9 @@ def batches(line: TimeLine, width: int) -> Iterator[str]:
         top = max(bar.top for bar in stretch.bars.values())
         for sequence, bar in stretch.bars.items():
             # The sequences end in the same column. Those that hold fewer blocks have empty space on the left.
-            missing = 0 if not line.drawing.aligned else (top - bar.held) // BLOCK_SIZE * BLOCK_SIZE
-            row = f"{sequence:>4} {' ' * _columns(missing, tokens)}|{_blocks(bar, tokens, letters.get(sequence, {}))}"
+            missing = 0 if not line.drawing.aligned else (top - bar.held) // size * size
+            blocks = _blocks(bar, tokens, size, letters.get(sequence, {}))
+            row = f"{sequence:>4} {' ' * _columns(missing, tokens, size)}|{blocks}"
             yield row if len(row) <= width else f"{row[: width - 1]}…"
         yield ""
 
@@ -54,12 +56,12 @@ def _title(stretch: Stretch) -> str:
     return f"after step {stretch.first}, the {stretch.row.kind} of {requests}: tkv {stretch.row.tkv}"
 
 
-def _columns(tokens: int, of_a_character: int) -> int:
+def _columns(tokens: int, of_a_character: int, block_size: int) -> int:
     """Return how many characters a row needs for ``tokens`` tokens, including the vertical line after each block.
 
     ``of_a_character`` is the number of tokens that one character stands for.
     """
-    return blocks_for(tokens) * (BLOCK_SIZE // of_a_character + 1)
+    return blocks_for(tokens, block_size) * (block_size // of_a_character + 1)
 
 
 def _letters(stretch: Stretch) -> dict[int, dict[int, str]]:
@@ -75,7 +77,7 @@ def _letters(stretch: Stretch) -> dict[int, dict[int, str]]:
     return letters
 
 
-def _blocks(bar: Bar, of_a_character: int, letters: Mapping[int, str]) -> str:
+def _blocks(bar: Bar, of_a_character: int, block_size: int, letters: Mapping[int, str]) -> str:
     """Return the row of one sequence. A shared block begins with its letter.
 
     A character that stands for tokens of several kinds shows the kind that comes first in ``RAREST_FIRST``.
@@ -83,8 +85,8 @@ def _blocks(bar: Bar, of_a_character: int, letters: Mapping[int, str]) -> str:
     tokens = "".join(sign * count for sign, count in zip(SIGNS, bar.parts, strict=True))
     groups = [tokens[at : at + of_a_character] for at in range(0, len(tokens), of_a_character)]
     characters = "".join(next(sign for sign in RAREST_FIRST if sign in group) for group in groups)
-    size = BLOCK_SIZE // of_a_character
+    size = block_size // of_a_character
     blocks = [characters[at : at + size] for at in range(0, len(characters), size)]
-    before = bar.indent // BLOCK_SIZE
+    before = bar.indent // block_size
     named = (f"{letters[i - before]}{block[1:]}" if i - before in letters else block for i, block in enumerate(blocks))
     return "".join(f"{block}|" for block in named)

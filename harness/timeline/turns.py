@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from harness.schedulers.bars import Stretch
 from harness.timeline.lanes import LABELS, Scale, place, spans
 from harness.timeline.model import TimeLine
-from harness.types import BLOCK_SIZE
 
 SMALLEST_LETTER = 7
 """Minimum width of an area in which a letter is drawn, in pixels."""
@@ -102,7 +101,7 @@ def _shared_areas(
         now: dict[tuple[float, float, str], int] = {}
         for run in stretch.shared.get(sequence, ()):
             indent = stretch.bars[sequence].indent
-            begin, end = indent + run.first * BLOCK_SIZE, indent + (run.last + 1) * BLOCK_SIZE
+            begin, end = indent + run.first * scale.block, indent + (run.last + 1) * scale.block
             key = (scale.up(begin), scale.up(end), letters[_together(sequence, run.others)])
             if key in open_areas:
                 now[key] = open_areas[key]

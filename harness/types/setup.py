@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from harness.types.blocks import BLOCK_SIZE
+
 DEFAULT_SCHEDULER: Literal["continuous"] = "continuous"
 """The scheduler that is used if neither the suite nor the driver names one.
 
@@ -36,7 +38,8 @@ class TokenBudgetSetup:
 
     ``max_num_batched_tokens`` is the budget: the maximum number of tokens computed in one step.
     ``long_prefill_token_threshold`` is the maximum number of tokens of one request in one step; 0 means no maximum.
-    ``rules`` is the vLLM version whose rules the engine must follow.
+    ``rules`` is the vLLM version whose rules the engine must follow. ``block_size`` is the number of tokens in a block
+    of the KV cache.
     """
 
     max_num_batched_tokens: int = 512
@@ -44,6 +47,7 @@ class TokenBudgetSetup:
     enable_prefix_caching: bool = True
     long_prefill_token_threshold: int = 0
     rules: TokenBudgetRules = "0.27"
+    block_size: int = BLOCK_SIZE
 
 
 SchedulerOptions = ChunkingSetup | TokenBudgetSetup
@@ -68,6 +72,11 @@ class EngineSetup:
     num_blocks: int | None = None
     scheduler: str = DEFAULT_SCHEDULER
     options: SchedulerOptions | None = None
+
+    @property
+    def block_size(self) -> int:
+        """Return the number of tokens in a block of the KV cache."""
+        return self.options.block_size if isinstance(self.options, TokenBudgetSetup) else BLOCK_SIZE
 
 
 @dataclass(frozen=True)

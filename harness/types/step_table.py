@@ -7,8 +7,9 @@ class Write(NamedTuple):
     """What a step wrote to the KV cache for one request.
 
     ``table`` has the ids of the blocks that the request held, oldest first. ``slots`` are the positions in the cache
-    that were written, each of them block id x 64 + offset in the block. Slots of the padding block are left out.
-    ``computed`` is the number of tokens of the request in the cache after the step, 0 if the driver does not report it.
+    that were written, each of them block id x block size + offset in the block. Slots of the padding block are left
+    out. ``computed`` is the number of tokens of the request in the cache after the step, 0 if the driver does not
+    report it.
     """
 
     request: int

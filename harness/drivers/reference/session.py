@@ -59,6 +59,7 @@ class ReferenceSession(CoreSession):
         # The engine loads the tokenizer when a case first needs text. Most cases need token ids only.
         self.llm = LLM(build_engine(_config(setup, attention)))
         super().__init__(self.llm.engine.core)
+        self._block_size = setup.block_size
         self._steps: list[tuple[StepRecord, Observation]] = []
         self._name = f"{os.getpid()}-{next(_NUMBERS)}"
 
@@ -77,7 +78,7 @@ class ReferenceSession(CoreSession):
 
     def _writes(self, plan: StepPlan, first: int = 0) -> tuple[Write, ...] | None:
         forwards = getattr(self.llm.engine.executor, "written", None)
-        return None if forwards is None else writes_of(plan, forwards, first)
+        return None if forwards is None else writes_of(plan, forwards, self._block_size, first)
 
     def generate(self, requests: Sequence[RequestSpec]) -> list[Completion]:
         self._steps, self._seen = [], None

@@ -7,20 +7,22 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from engine.scheduling.plan import AlignedDecode, Decode, Idle, MixedStep, Part, PrefillChunk, StepPlan
-from harness.types import BLOCK_SIZE, Write
+from harness.types import Write
 
 Rows = Sequence[Sequence[int]]
 
 
-def writes_of(plan: StepPlan, forwards: Sequence[Any], first: int = 0) -> tuple[Write, ...]:
+def writes_of(plan: StepPlan, forwards: Sequence[Any], block_size: int, first: int = 0) -> tuple[Write, ...]:
     """Return what a step wrote to the KV cache, one entry for each request, in the order of the forward passes.
 
     ``forwards`` has the slot mapping of each forward pass of the step, int64 ``[rows, positions]``. The request ids in
     ``plan`` are numbers as strings. The result names a request by its id minus ``first``, the id of the first request.
+    ``block_size`` is in tokens.
     """
     if isinstance(plan, Idle):  # No forward was run, so ``forwards`` are those of an earlier step.
         return ()
-    slots = [forward.tolist() for forward in forwards]
+    # Slots of block 0, the padding block, are left out.
+    slots = [[[slot for slot in row if slot >= block_size] for row in forward.tolist()] for forward in forwards]
     if isinstance(plan, MixedStep):
         return tuple(_of_parts(plan.parts, slots, first))
     if isinstance(plan, Decode | AlignedDecode):
@@ -51,5 +53,5 @@ def _of_parts(parts: Sequence[Part], slots: Sequence[Rows], first: int) -> Itera
 
 
 def _write(request_id: str, table: tuple[int, ...], rows: Rows, computed: int, first: int) -> Write:
-    slots = tuple(sorted({slot for row in rows for slot in row if slot >= BLOCK_SIZE}))
+    slots = tuple(sorted({slot for row in rows for slot in row}))
     return Write(int(request_id) - first, tuple(table), slots, computed)

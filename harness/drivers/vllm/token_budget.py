@@ -18,7 +18,6 @@ from harness.drivers.vllm.api import create_again
 from harness.drivers.vllm.requests import STRUCTURED_BY
 from harness.drivers.vllm.versions import number_of_vllm, release
 from harness.types import (
-    BLOCK_SIZE,
     EngineSetup,
     SchedulingLimits,
     TokenBudgetRules,
@@ -128,10 +127,12 @@ def options_of(setup: EngineSetup) -> TokenBudgetSetup:
 def shape(setup: EngineSetup) -> EngineSetup:
     """Return the setup with which to start an engine: the same setup with the least restrictive options.
 
-    The scheduler reads its options at every step, so ``tighten`` can set more restrictive options later.
+    The scheduler reads its options at every step, so ``tighten`` can set more restrictive options later. The exception
+    is the block size, which an engine has from its start.
     """
     budget = max(TokenBudgetSetup().max_num_batched_tokens, options_of(setup).max_num_batched_tokens)
-    return replace(setup, options=TokenBudgetSetup(max(budget, setup.max_model_len)))
+    options = TokenBudgetSetup(max(budget, setup.max_model_len), block_size=setup.block_size)
+    return replace(setup, options=options)
 
 
 def engine_arguments(setup: EngineSetup) -> dict[str, Any]:
@@ -140,7 +141,7 @@ def engine_arguments(setup: EngineSetup) -> dict[str, Any]:
     If ``num_blocks`` of the setup is None, the engine gets enough blocks for a full batch of the longest sequences, and
     vLLM's null block in addition.
     """
-    full = setup.max_num_seqs * blocks_for(setup.max_model_len)
+    full = setup.max_num_seqs * blocks_for(setup.max_model_len, setup.block_size)
     return {
         **common_arguments(setup),
         "num_gpu_blocks_override": full + 1 if setup.num_blocks is None else setup.num_blocks,
@@ -154,7 +155,7 @@ def common_arguments(setup: EngineSetup) -> dict[str, Any]:
     return {
         **scheduling_arguments(setup),
         "dtype": "float32",
-        "block_size": BLOCK_SIZE,
+        "block_size": setup.block_size,
         "enforce_eager": setup.backend == "eager",
     }
 

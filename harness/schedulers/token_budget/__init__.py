@@ -3,6 +3,7 @@
 A step computes at most ``max_num_batched_tokens`` tokens, the budget. The scheduler has prefix caching and preemption.
 """
 
+from harness.schedulers.bars import block_size_of
 from harness.schedulers.drawing import TOKENS_OF_A_CHARACTER, Drawing
 from harness.schedulers.explanation import phrase_or_none, why_impossible
 from harness.schedulers.request_tokens import requests_with_tokens
@@ -61,7 +62,7 @@ SPEC = SchedulerSpec(
     ),
     requirements_of=requirements_of,
     invariants=tuple(RULES.values()),
-    bars=lambda sizes, *_: TokenBudgetBars(sizes),
+    bars=lambda sizes, options, _: TokenBudgetBars(sizes, block_size_of(options)),
     drawing=DRAWING,
     search_tools=_search_tools,
     rule_events=lambda limits, options, *rest: rule_events(limits, _options(options), *rest),

@@ -6,14 +6,14 @@ prompts while other requests decode. Preempted requests hold no blocks.
 
 from harness.schedulers.bars import Bar, Size, Stretch, shared_blocks, size_of
 from harness.schedulers.token_budget.kinds import decodes_in
-from harness.types import BLOCK_SIZE, StepRow, blocks_for
+from harness.types import StepRow, blocks_for
 
 
 class TokenBudgetBars:
-    """Computes the bars of the time-line of a run, row by row."""
+    """Computes the bars of the time-line of a run, row by row. ``block_size`` is in tokens."""
 
-    def __init__(self, sizes: tuple[Size, ...]) -> None:
-        self._sizes = sizes
+    def __init__(self, sizes: tuple[Size, ...], block_size: int) -> None:
+        self._sizes, self._block_size = sizes, block_size
         self._before = StepRow(-1, None, (), (), (), ())
         self._computed: dict[int, int] = {}
         self._found: dict[int, int] = {}
@@ -45,7 +45,7 @@ class TokenBudgetBars:
         prompt, computed = size_of(self._sizes, sequence).prompt_length, self._computed[sequence]
         found = min(self._found.get(sequence, 0), computed)
         known = min(prompt, computed)
-        rest = blocks_for(computed) * BLOCK_SIZE - computed
+        rest = blocks_for(computed, self._block_size) * self._block_size - computed
         return Bar(0, max(0, known - found), computed - max(known, found), rest, 0, found)
 
     def _forget(self, sequence: int) -> None:

@@ -6,7 +6,7 @@ This module implements only the rules "TB-HIT", "TB-REGISTER" and "TB-FREE" of d
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from harness.types import BLOCK_SIZE, TokenBudgetSetup
+from harness.types import TokenBudgetSetup
 
 TokenIds = tuple[int, ...]
 
@@ -28,11 +28,11 @@ class BlockPool:
     """All blocks of the KV cache, with the prefix cache and the queue of free blocks.
 
     Blocks are numbered from 1, because no request gets block 0, which is vLLM's null block. ``size`` is the number of
-    tokens of a block.
+    tokens in a block.
     """
 
-    def __init__(self, count: int, options: TokenBudgetSetup, size: int = BLOCK_SIZE) -> None:
-        self.size = size
+    def __init__(self, count: int, options: TokenBudgetSetup) -> None:
+        self.size = options.block_size
         self.caching = options.enable_prefix_caching
         self.uncached_go_last = options.rules == "0.27" and not self.caching
         self.free = [Block(number) for number in range(1, count + 1)]

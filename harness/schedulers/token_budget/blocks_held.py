@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness.schedulers.broken import Broken, listed, named
-from harness.types import BLOCK_SIZE, StepRow, blocks_for
+from harness.types import StepRow, blocks_for
 
 TokenIds = tuple[int, ...]
 
@@ -21,11 +21,12 @@ class BlocksHeld:
     request found in the prefix cache at its admission. ``content`` has, for each full block, all tokens from the start
     of the sequence to the end of the block. ``seen`` has all block ids that were ever in a block table.
     ``token_ids_of(request, end)`` returns the first ``end`` tokens of a request. ``available`` is the number of blocks
-    that the KV cache has for requests, None if it is not known.
+    that the KV cache has for requests, None if it is not known. ``size`` is the number of tokens in a block.
     """
 
     token_ids_of: Callable[[int, int], TokenIds]
     available: int | None
+    size: int
     tables: dict[int, tuple[int, ...]] = field(default_factory=dict)
     found: dict[int, int] = field(default_factory=dict)
     content: dict[int, TokenIds] = field(default_factory=dict)
@@ -43,7 +44,7 @@ class BlocksHeld:
         The block tables are those before requests that ended in the step free their blocks. ``computed`` has the number
         of tokens that each request has in the KV cache at the end of the step.
         """
-        self.found |= {request: tokens // BLOCK_SIZE for request, tokens in step.hits or ()}
+        self.found |= {request: tokens // self.size for request, tokens in step.hits or ()}
         for (request, _), table in zip(step.scheduled or (), step.block_tables, strict=False):
             yield from self._extended(step.step, request, table, computed.get(request, 0))
 
@@ -58,7 +59,7 @@ class BlocksHeld:
 
     def _extended(self, number: int, request: int, table: tuple[int, ...], computed: int) -> Iterator[Broken]:
         before, found = self.tables.get(request, ()), self.found.get(request, 0)
-        due = blocks_for(computed)
+        due = blocks_for(computed, self.size)
         if len(table) != due or 0 in table or len(set(table)) != len(table):
             what = f"the block table of request {request} is {listed(table)}, but must be "
             what += f"{due} different blocks without block 0"
@@ -70,8 +71,8 @@ class BlocksHeld:
             yield from self._got(number, request, table[place], place, by_finding=place < found)
         self.tables[request] = table
         self.seen.update(table)
-        for place in range(found, min(computed // BLOCK_SIZE, len(table))):
-            self.content[table[place]] = self.token_ids_of(request, (place + 1) * BLOCK_SIZE)
+        for place in range(found, min(computed // self.size, len(table))):
+            self.content[table[place]] = self.token_ids_of(request, (place + 1) * self.size)
 
     def _got(self, number: int, request: int, block: int, place: int, *, by_finding: bool) -> Iterator[Broken]:
         """Check a block that was added to the block table of a request, at position ``place``.
@@ -80,7 +81,7 @@ class BlocksHeld:
         Otherwise it was allocated, and no other request may hold it.
         """
         if by_finding:
-            if self.content.get(block) != self.token_ids_of(request, (place + 1) * BLOCK_SIZE):
+            if self.content.get(block) != self.token_ids_of(request, (place + 1) * self.size):
                 what = f"request {request} found block {block} in the prefix cache, but the block has other tokens"
                 yield Broken(number, what, "content")
             return

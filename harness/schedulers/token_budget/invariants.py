@@ -16,7 +16,6 @@ from harness.schedulers.token_budget.rules import DOC
 from harness.schedulers.writes import wrongly_written
 from harness.suites.schema import Request
 from harness.types import (
-    BLOCK_SIZE,
     RequestSpec,
     Run,
     SchedulingLimits,
@@ -41,7 +40,7 @@ RULES = {
     "hits": f'{DOC} "TB-HIT": a prefix cache hit has whole blocks, not the last token, and occurs at admission',
     "content": f'{DOC} "TB-REGISTER": the key of a cached block is all tokens up to its end, until reallocation',
     "written": f'{DOC} "TB-HIT" and "TB-FREE": a block that another request holds is never allocated or written to',
-    "held": f'{DOC} "TB-RUNNING": a request holds ceil(computed tokens/64) blocks, in order, and never block 0',
+    "held": f'{DOC} "TB-RUNNING": a request holds ceil(computed tokens/block_size) blocks, in order, and never block 0',
     "conserved": f'{DOC} "TB-FREE": every block is in use or free; used is the number of blocks of running requests',
     "end": f'{DOC} "TB-END": every request finishes exactly once: with its last token, or when it fills the context',
     "abort": f'{DOC} "TB-ABORT": an aborted request leaves immediately and gets no further token',
@@ -62,7 +61,7 @@ def check_invariants(
     watch = _Watch(run, requests, timings, limits, options)
     broken = [found for step in run.steps for found in watch.see(step)]
     broken += [*watch.left(run.steps[-1]), *ends_broken(run, requests, timings, limits.max_model_len)]
-    broken += wrongly_written(run, requests, caching=options.enable_prefix_caching)
+    broken += wrongly_written(run, requests, caching=options.enable_prefix_caching, block_size=options.block_size)
     return as_verdict(broken, RULES, len(run.steps))
 
 
@@ -84,7 +83,7 @@ class _Watch:
     before: StepRow = field(default_factory=lambda: StepRow(-1, None, (), (), (), ()))
 
     def __post_init__(self) -> None:
-        self.blocks = BlocksHeld(self._token_ids, self.limits.available_blocks)
+        self.blocks = BlocksHeld(self._token_ids, self.limits.available_blocks, self.options.block_size)
         self.by_id = any(step.block_tables for step in self.run.steps)
 
     def see(self, step: StepRow) -> Iterator[Broken]:
@@ -177,7 +176,7 @@ class _Watch:
     def _hits(self, step: StepRow, admitted: Sequence[int]) -> Iterator[Broken]:
         for request, tokens in step.hits or ():
             allowed = self.options.enable_prefix_caching and request in admitted
-            if not allowed or tokens < 1 or tokens % BLOCK_SIZE or tokens >= self._length(request):
+            if not allowed or tokens < 1 or tokens % self.options.block_size or tokens >= self._length(request):
                 what = f"{tokens} of the {self._length(request)} tokens of request {request} are a prefix cache hit"
                 yield Broken(step.step, what, "hits")
         self.computed |= dict.fromkeys(admitted, 0)
@@ -240,7 +239,8 @@ class _Watch:
         if self.by_id:
             yield from self.blocks.conserved(step)
             return
-        held = [blocks_for(self.computed.get(request, 0)) for request in step.running]
+        size = self.options.block_size
+        held = [blocks_for(self.computed.get(request, 0), size) for request in step.running]
         largest, total = max(held, default=0), sum(held)
         if not (largest if self.options.enable_prefix_caching else total) <= step.used <= total:
             what = f"{step.used} blocks are used, but the computed tokens of the running requests need {listed(held)}"

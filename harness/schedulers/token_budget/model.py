@@ -12,7 +12,7 @@ from typing import NamedTuple
 from harness.schedulers.errors import ImpossibleWorkload
 from harness.schedulers.request_tokens import RequestWithTokens
 from harness.schedulers.token_budget.block_pool import Block, BlockPool, TokenIds
-from harness.types import BLOCK_SIZE, SchedulingLimits, StepRow, TokenBudgetSetup, ceil_div
+from harness.types import SchedulingLimits, StepRow, TokenBudgetSetup, ceil_div
 
 
 @dataclass(eq=False)
@@ -78,11 +78,11 @@ class PredictedStep:
 class _Engine:
     """The state of the scheduler model between two steps, with the results of the last step."""
 
-    def __init__(self, limits: SchedulingLimits, options: TokenBudgetSetup, size: int) -> None:
+    def __init__(self, limits: SchedulingLimits, options: TokenBudgetSetup) -> None:
         self.context = limits.max_model_len or inf
         self.max_num_seqs = limits.max_num_seqs or inf
         self.options = options
-        self.pool = BlockPool(limits.available_blocks or 0, options, size)
+        self.pool = BlockPool(limits.available_blocks or 0, options)
         self.step = 0
         self.budget = 0
         self.waiting: list[ModelRequest] = []
@@ -326,19 +326,15 @@ def explain(
 
 
 def predicted_steps(
-    limits: SchedulingLimits,
-    options: TokenBudgetSetup,
-    requests: Sequence[RequestWithTokens],
-    block_size: int = BLOCK_SIZE,
+    limits: SchedulingLimits, options: TokenBudgetSetup, requests: Sequence[RequestWithTokens]
 ) -> Iterator[PredictedStep]:
     """Yield the state before the first step and after each step.
 
     In the state after step n, the requests with ``join_step`` n are in the queue, and those with ``abort_step`` n are
-    removed. ``block_size`` is in tokens. It is 64 on cards, and can also be 32 with vLLM's CPU backend. Raises
-    ImpossibleWorkload if a request can never run or continue.
+    removed. Raises ImpossibleWorkload if a request can never run or continue.
     """
     model_requests = [ModelRequest(number, plan) for number, plan in enumerate(requests)]
-    engine = _Engine(limits, options, block_size)
+    engine = _Engine(limits, options)
     last = max(max(plan.join_step, plan.abort_step or 0) for plan in requests)
 
     def join_and_abort() -> None:

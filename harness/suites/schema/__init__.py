@@ -24,7 +24,7 @@ from harness.suites.schema.fields import Expected, Joined, OffsetsOf, SameAs
 from harness.suites.schema.happens import EVENT_NAMES, EventName, Happening
 from harness.suites.schema.policy import POLICY_NAMES, Policy, by_name
 from harness.suites.schema.prompts import FOLDER, Prompt
-from harness.suites.schema.requests import Chunking, Limits, Request, TokenBudget
+from harness.suites.schema.requests import Chunking, Limits, Options, Request, TokenBudget
 from harness.suites.schema.schedulers import (
     CHUNKED_COLUMNS,
     COLUMNS,
@@ -69,6 +69,7 @@ __all__ = [
     "MisfitError",
     "Model",
     "OffsetsOf",
+    "Options",
     "Outcome",
     "OutputCase",
     "OutputExpectation",

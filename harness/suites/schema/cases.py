@@ -36,6 +36,11 @@ class Case(Model):
     chunking: Chunking | None = None
     token_budget: TokenBudget | None = None
 
+    @property
+    def block_size(self) -> int:
+        """Return the number of tokens in a block of the KV cache."""
+        return self.token_budget.block_size if self.token_budget else BLOCK_SIZE
+
     def described(self) -> str:
         """Return a description of the case for reports, generated from its fields."""
         limits = ", ".join(f"{name} {value}" for name, value in self.limits.model_dump(exclude_none=True).items())
@@ -81,8 +86,8 @@ class RequestsCase(Case):
         for index, request in enumerate(self.requests):
             length = request.prompt.length or 1
             if rounds_first_prompt and index == 0 and request.abort_step != request.join_step:
-                length = blocks_for(length) * BLOCK_SIZE
-            needed = blocks_for(length + request.max_tokens - 1)
+                length = blocks_for(length, self.block_size) * self.block_size
+            needed = blocks_for(length + request.max_tokens - 1, self.block_size)
             if needed > available_blocks:
                 return index, needed
         return None

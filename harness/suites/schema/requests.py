@@ -21,6 +21,8 @@ from harness.suites.schema.structured import StructuredOutputs
 from harness.types import BLOCK_SIZE, TokenBudgetRules
 
 MAX_LOGPROBS = 20
+SMALLEST_BLOCK = 32
+"""The block size of the token-budget scheduler is a multiple of this number of tokens."""
 _DESCRIBED = (  # Fields that the description of a request lists if they do not have their default.
     "ignore_eos",
     "temperature",
@@ -190,6 +192,7 @@ class TokenBudget(Options):
     ``max_num_batched_tokens`` is the budget: the maximum number of tokens computed in one step. Without
     ``enable_chunked_prefill`` a prompt is computed in one step. ``long_prefill_token_threshold`` is the maximum number
     of tokens of one request in one step, 0 for no threshold. ``rules`` selects the rules of vLLM 0.27.1 or 0.32.0.
+    ``block_size`` is the number of tokens in a block of the KV cache, a multiple of 32. The backend sendnn needs 64.
     """
 
     max_num_batched_tokens: Size = 512
@@ -197,6 +200,14 @@ class TokenBudget(Options):
     enable_prefix_caching: bool = True
     long_prefill_token_threshold: Number = 0
     rules: TokenBudgetRules = "0.27"
+    block_size: Size = BLOCK_SIZE
+
+    @model_validator(mode="after")
+    def _possible_block_size(self) -> "TokenBudget":
+        if self.block_size % SMALLEST_BLOCK:
+            what = f"block_size {self.block_size} is not a multiple of {SMALLEST_BLOCK}"
+            raise MisfitError(what, "block_size", hint="use 32, 64, 96, …")
+        return self
 
     def check_requests(self, requests: Sequence[tuple[int, int]]) -> None:
         """Raise MisfitError if a request can need more than ``max_num_batched_tokens`` tokens in one step.

@@ -85,6 +85,16 @@ class AnySuite(Model):
         return self
 
     @model_validator(mode="after")
+    def _block_sizes_run_on_the_backends(self) -> "AnySuite":
+        for i, case in enumerate(self.cases):
+            if case.block_size != BLOCK_SIZE and "sendnn" in self.parameters.backend:
+                given = ", ".join(self.parameters.backend)
+                what = f"block_size {case.block_size} does not run on backend sendnn, and the suite's parameter backend"
+                hint = f"use {BLOCK_SIZE}, or move the case to a suite without this backend"
+                raise MisfitError(f"{what} is {given}", "cases", i, "token_budget", "block_size", hint=hint)
+        return self
+
+    @model_validator(mode="after")
     def _blocks_are_enough(self) -> "AnySuite":
         rounds = any(FORMATS[name].rounds_first_prompt for name in self.parameters.scheduler)
         for i, case in enumerate(self.cases):
@@ -94,8 +104,8 @@ class AnySuite(Model):
             if beyond := case.request_beyond(available, rounds_first_prompt=rounds):
                 request, needed = beyond
                 what = (
-                    f"request {request} needs at least {needed} blocks of {BLOCK_SIZE} tokens, but available_blocks is "
-                    f"{available}"
+                    f"request {request} needs at least {needed} blocks of {case.block_size} tokens, "
+                    f"but available_blocks is {available}"
                 )
                 hint = f"use {needed} or more, or smaller requests"
                 raise MisfitError(what, "cases", i, "limits", "available_blocks", hint=hint)

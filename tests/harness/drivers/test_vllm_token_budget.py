@@ -125,6 +125,22 @@ def test_without_a_model_one_engine_serves_all_options(
     assert core_of(other[1]).calls[-1] == core_of(third).calls[-1] == "shutdown"
 
 
+def test_an_engine_serves_one_block_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """vLLM has its block size from its start, unlike its other options."""
+    install_token_budget(monkeypatch)
+    monkeypatch.setattr(token_budget, "leave_out_the_model", lambda core: None)
+    monkeypatch.setattr(StartedEngine, "_of_process", [])
+    driver = VllmDriver(NATIVE, schedule_only=True)
+    small = driver.open(replace(SETUP, options=TokenBudgetSetup(64, block_size=32)))
+    again = driver.open(replace(SETUP, options=TokenBudgetSetup(100, block_size=32)))
+    assert small.core is again.core
+    install_token_budget(monkeypatch)
+    large = driver.open(SETUP)
+    assert small.core is not large.core
+    for session in (small, again, large):
+        session.close()
+
+
 def test_bad_words_become_tokens_as_at_entry_points(session: VllmSession) -> None:
     """The driver must convert bad words to tokens itself, since it passes requests to the engine core directly.
 
@@ -159,6 +175,10 @@ def test_options_are_passed_to_vllm_as_far_as_it_starts_with_them() -> None:
     whole = engine_arguments(replace(SETUP, options=TokenBudgetSetup(100, enable_chunked_prefill=False)))
     assert whole["max_num_batched_tokens"] == 512  # the minimum of vLLM; a reset sets it to 100
     assert engine_arguments(replace(SETUP, options=TokenBudgetSetup(1)))["max_num_batched_tokens"] == 4
+    small = engine_arguments(replace(SETUP, options=TokenBudgetSetup(block_size=32)))
+    assert (small["block_size"], small["num_gpu_blocks_override"]) == (32, 65)
+    large = engine_arguments(replace(SETUP, max_model_len=576, options=TokenBudgetSetup(block_size=128)))
+    assert (large["block_size"], large["num_gpu_blocks_override"]) == (128, 21)
     assert engine_arguments(replace(SETUP, num_blocks=40))["num_gpu_blocks_override"] == 40
 
 

@@ -40,10 +40,8 @@ def planned(workload: dict[str, Any]) -> Iterator[RequestWithTokens]:
 
 
 def replayed(workload: dict[str, Any], rules: str) -> list[PredictedStep]:
-    given = dict(workload["token_budget"])
-    size = given.pop("block_size", 64)
-    options = TokenBudgetSetup(**given, rules=rules)  # type: ignore[arg-type]
-    return list(predicted_steps(SchedulingLimits(**workload["limits"]), options, list(planned(workload)), size))
+    options = TokenBudgetSetup(**workload["token_budget"], rules=rules)  # type: ignore[arg-type]
+    return list(predicted_steps(SchedulingLimits(**workload["limits"]), options, list(planned(workload))))
 
 
 def seen(step: PredictedStep) -> dict[str, Any]:

@@ -18,10 +18,12 @@ from harness.drivers.reference import ReferenceDriver, SimulationDriver
 from harness.report.step_view import step_table
 from harness.runs.plain_decodes import as_data, as_row, from_data, lengthen, shorten
 from harness.runs.runner import run_workload
+from harness.schedulers.request_tokens import requests_with_tokens
 from harness.schedulers.sharing import NUMBERS, SharingRequest
 from harness.schedulers.token_budget import SPEC
 from harness.schedulers.token_budget.invariants import RULES, check_invariants
 from harness.schedulers.token_budget.kinds import kind_of_row
+from harness.schedulers.token_budget.model import predict
 from harness.schedulers.token_budget.rules import BY_COLUMN, CAUSES, rule_for, rule_for_kinds
 from harness.schedulers.token_budget.workloads import TokenBudgetWorkload
 from harness.search.laws import follows_the_rules, try_workload
@@ -38,6 +40,7 @@ from tests.helpers.paths import ROOT
 
 REQUIREMENTS = read_yaml(ROOT / "suites" / "requirements.yaml").data["requirements"]
 OPTIONS = TokenBudgetSetup(128)
+SMALL_BLOCKS = TokenBudgetSetup(128, block_size=32)
 LIMITS = SchedulingLimits(512, 3, 5)
 REQUESTS = (
     Request.model_validate({"prompt": {"random_tokens": 126, "seed": "a"}, "max_tokens": 8}),
@@ -121,6 +124,9 @@ cases:
     [
         ("token_budget", "", "max_num_batched_tokens: 0", "max_num_batched_tokens: must be"),
         ("token_budget", "", 'rules: "0.30"', "rules"),
+        ("token_budget", "", "block_size: 48", "block_size 48 is not a multiple of 32 — use 32, 64, 96, …"),
+        ("token_budget", "", "block_size: 0", "block_size: must be"),
+        ("token_budget", "available_blocks: 2", "block_size: 32", "needs at least 3 blocks of 32 tokens, but"),
         ("token_budget", "", "rules: 0.27", "YAML reads `0.27` as a number; quote it"),
         ("token_budget", "", "max_tokens: 64", "unknown key"),
         ("token_budget", "max_batch_tkv_limit: 500", "", "has no tkv and therefore no max_batch_tkv_limit"),
@@ -137,6 +143,19 @@ def test_wrong_options_are_given_with_their_place(
         load_suite(path)
     assert words in str(caught.value)
     assert re.search(r"mine\.yaml:\d+:\d+: ", str(caught.value))
+
+
+def test_other_blocks_than_those_of_a_card_are_refused_on_cards(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    text = SUITE.format(scheduler="token_budget", limits="", options="block_size: 32")
+    path.write_text(text, encoding="utf-8")
+    assert load_suite(path).suite.cases[0].block_size == 32
+    path.write_text(text.replace("[eager]", "[eager, sendnn]"), encoding="utf-8")
+    with pytest.raises(SuiteError) as caught:
+        load_suite(path)
+    place = "mine.yaml:7:32: cases[0].token_budget.block_size: "
+    assert f"{place}block_size 32 does not run on backend sendnn, and " in str(caught.value)
+    assert "is eager, sendnn — use 64, or move the case to a suite without this backend" in str(caught.value)
 
 
 def doctored(run: Run, which: str, change: dict[str, Any]) -> Run:
@@ -215,6 +234,41 @@ def test_what_must_not_be_is_seen(name: str, ran: tuple[Run, list[RequestSpec]])
     assert verdict.rule == RULES.get(message) or message in " ".join([verdict.headline, *verdict.details]), verdict
 
 
+@pytest.fixture(scope="module")
+def with_small_blocks() -> tuple[Run, list[RequestSpec]]:
+    """Return a run with blocks of 32 tokens, in which request 1 has a hit of two blocks, and its requests."""
+    session = SimulationDriver().open(
+        EngineSetup("tiny-granite", "eager", 1, 512, 4, None, "token_budget", SMALL_BLOCKS)
+    )
+    session.reset(SchedulingLimits())
+    specs = [simulated_spec(request, "run", number, NUMBERS) for number, request in enumerate(REQUESTS)]
+    return run_workload(session, specs, REQUESTS), specs
+
+
+def test_the_block_size_is_an_option(with_small_blocks: tuple[Run, list[RequestSpec]]) -> None:
+    run, specs = with_small_blocks
+    assert [hit for step in run.steps for hit in step.hits or ()] == [(1, 64)]
+    limits = SchedulingLimits(512, 4, 64)
+    expected = predict(limits, SMALL_BLOCKS, requests_with_tokens(specs, REQUESTS, None))
+    assert check_steps(run, expected).passed
+    assert check_invariants(run, specs, REQUESTS, limits, SMALL_BLOCKS).passed
+    verdict = check_invariants(run, specs, REQUESTS, limits, OPTIONS)
+    assert "must be 2 different blocks without block 0" in " ".join([verdict.headline, *verdict.details])
+    half = doctored(run, "hit", {"hits": ((1, 48),)})
+    assert check_invariants(half, specs, REQUESTS, limits, SMALL_BLOCKS).rule == RULES["hits"]
+
+
+def test_a_time_line_shows_blocks_of_their_size(with_small_blocks: tuple[Run, list[RequestSpec]]) -> None:
+    run, specs = with_small_blocks
+    sizes = [Size(len(spec.prompt_token_ids), spec.max_tokens) for spec in specs]
+    line = time_line(run.steps, sizes, {"block_size": 32})
+    text = as_text(line)
+    assert line.widest == 160
+    assert "   1 |A▚▚▚|B▚▚▚|▓▓▓▓|▓▓▓▓|▓▒▒▒|" in text
+    assert "5" in next(row for row in text if row.strip().startswith("1: "))  # It decodes, and holds five blocks.
+    assert as_svg(line) != as_svg(time_line(run.steps, sizes))
+
+
 def test_a_request_that_writes_a_block_of_another_is_seen(ran: tuple[Run, list[RequestSpec]]) -> None:
     """Change a run so that request 1 gets a block that request 0 still holds, instead of a block of its own.
 
@@ -283,6 +337,23 @@ def test_a_trace_has_its_columns_and_can_be_traced_again(tmp_path: Path, capsys:
     path.write_text(first, encoding="utf-8")
     assert main(["trace", str(path), "--simulate"]) == 0
     assert capsys.readouterr().out == first
+
+
+def test_a_trace_has_as_many_blocks_as_its_block_size_allows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A cache for a full batch has 16 blocks of 128 tokens, so that an engine for 20 must be built with more."""
+    item = {
+        "limits": {"available_blocks": 20},
+        "token_budget": {"block_size": 128},
+        "requests": [{"prompt_len": 129, "max_tokens": 2}],
+    }
+    path = tmp_path / "w.json"
+    path.write_text(json.dumps([item]), encoding="utf-8")
+    assert main(["trace", str(path), "--simulate"]) == 0
+    traced = json.loads(capsys.readouterr().out)[0]
+    assert "error" not in traced
+    assert [row[7] for row in traced["steps"]] == [0, 2, 0, 0]
 
 
 def test_a_search_finds_nothing_in_the_engine_as_it_is() -> None:

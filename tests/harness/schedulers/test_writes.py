@@ -14,14 +14,16 @@ def row(step: int, running: tuple[int, ...], *writes: Write) -> StepRow:
     return StepRow(step, 64, (), running, (), (), writes=writes)
 
 
-def write(request: int, table: tuple[int, ...], blocks: tuple[int, ...], computed: int) -> Write:
-    return Write(request, table, tuple(block * 64 + offset for block in blocks for offset in range(64)), computed)
+def write(request: int, table: tuple[int, ...], blocks: tuple[int, ...], computed: int, size: int = 64) -> Write:
+    return Write(request, table, tuple(block * size + offset for block in blocks for offset in range(size)), computed)
 
 
-def wrong(*rows: StepRow, texts: tuple[tuple[int, ...], ...] = (TEXT, TEXT), caching: bool = True) -> list[str]:
+def wrong(
+    *rows: StepRow, texts: tuple[tuple[int, ...], ...] = (TEXT, TEXT), caching: bool = True, size: int = 64
+) -> list[str]:
     specs = [spec(number, text) for number, text in enumerate(texts)]
     run = Run(rows, tuple((Token(9),) for _ in texts))
-    return [each.what for each in wrongly_written(run, specs, caching=caching)]
+    return [each.what for each in wrongly_written(run, specs, caching=caching, block_size=size)]
 
 
 FIRST = row(1, (0,), write(0, (1, 2, 3, 4), (1, 2, 3, 4), 200))
@@ -31,6 +33,16 @@ def test_what_is_found_is_not_written() -> None:
     assert wrong(FIRST, row(2, (0, 1), write(1, (1, 2, 3, 5), (5,), 200))) == []
     assert wrong(FIRST, row(2, (0, 1), write(1, (1, 2, 3, 5), (3, 5), 200))) == [
         "request 1 writes to block 3, which it found in the prefix cache"
+    ]
+
+
+def test_blocks_may_have_another_size_than_64_tokens() -> None:
+    text = TEXT[:70]
+    first = row(1, (0,), write(0, (1, 2, 3), (1, 2, 3), 70, 32))
+    right = row(2, (0, 1), write(1, (1, 2, 4), (4,), 70, 32))
+    assert wrong(first, right, texts=(text, text), size=32) == []
+    assert wrong(first, row(2, (0, 1), write(1, (1, 2, 4), (2, 4), 70, 32)), texts=(text, text), size=32) == [
+        "request 1 writes to block 2, which it found in the prefix cache"
     ]
 
 

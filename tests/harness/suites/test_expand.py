@@ -14,6 +14,7 @@ from harness.suites.expand import (
     power_of_two,
     round_up,
 )
+from harness.suites.schema import Case, Limits, TokenBudget
 from harness.types import EngineSetup, SchedulingLimits
 from tests.helpers.harness import suite
 
@@ -175,6 +176,22 @@ def test_more_blocks_than_an_engine_has_by_default_are_built_in(requested: int, 
     The number is rounded up to a multiple of the batch size, since the engine would round it down.
     """
     assert setup_of({"available_blocks": requested}).num_blocks == blocks
+
+
+@pytest.mark.parametrize(
+    ("size", "context", "requested", "blocks"),
+    [(32, 512, 64, None), (32, 512, 65, 68), (128, 512, 16, None), (128, 512, 17, 20), (96, 512, 24, None)],
+)
+def test_an_engine_has_more_small_blocks_and_fewer_large_ones(
+    size: int, context: int, requested: int, blocks: int | None
+) -> None:
+    """The last block of a context need not be full: a context of 512 tokens needs 6 blocks of 96."""
+    limits = Limits(max_model_len=context, available_blocks=requested)
+    case = Case(id="a", limits=limits, token_budget=TokenBudget(block_size=size))
+    setup = Expanded(0, case, Configuration("m", "eager", scheduler="token_budget")).setup
+    assert (setup.block_size, setup.num_blocks) == (size, blocks)
+    session = SimulationDriver().open(setup)
+    assert session.reset(SchedulingLimits(available_blocks=requested)).available_blocks == requested
 
 
 def test_an_engine_can_be_tightened_to_every_limit_it_was_built_for() -> None:

@@ -9,7 +9,8 @@ import torch
 from engine.execution import runner as model_runner
 from engine.execution.runner import ModelRunner
 from engine.kv_cache import block_hash
-from engine.kv_cache.block_hash import NOTHING, content_key
+from engine.kv_cache.block_hash import NOTHING, content_key, extend_keys
+from engine.kv_cache.blocks import BLOCK_SIZE
 from engine.kv_cache.shared_pool import SharedPool
 from engine.model import logits
 from engine.model.mixed_inputs import decode_rows, part_inputs
@@ -60,6 +61,14 @@ def know_a_block_of_a_budget_by_its_own_tokens_alone(patch: pytest.MonkeyPatch) 
 @budget_mutation("the-third-block-behind-another-second-is-not-found", "hits 2:192, expected 2:128")
 def know_a_block_of_a_budget_by_the_first_one_and_its_own_tokens(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(token_budget_sequence, "extend_keys", keys_of_the_first_block_and_their_own)
+
+
+@budget_mutation("common-tokens-within-a-block-of-128-are-not-found", "hits 1:128 2:128, expected -")
+def compute_keys_over_64_tokens_whatever_the_block_size(patch: pytest.MonkeyPatch) -> None:
+    def over_64(keys: Any, blocks: int, tokens: Any, block_size: int) -> None:
+        extend_keys(keys, blocks, tokens, BLOCK_SIZE)
+
+    patch.setattr(token_budget_sequence, "extend_keys", over_64)
 
 
 @budget_mutation("twins-in-one-step", "hits -, expected 1:192")

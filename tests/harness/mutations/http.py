@@ -1,5 +1,6 @@
 """Mutations of the HTTP server, each with the behaviour case that must detect it."""
 
+import asyncio
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,7 +14,7 @@ from engine import grammars
 from engine.entrypoints import deltas
 from engine.entrypoints.async_llm import AsyncLLM
 from engine.entrypoints.output_queue import RequestOutputCollector
-from engine.entrypoints.server import chat, completions, errors, forms, job, logprob_lists, sampling
+from engine.entrypoints.server import app, chat, completions, errors, forms, job, logprob_lists, sampling
 from engine.entrypoints.server.completions import CompletionForm
 from engine.entrypoints.server.errors import ApiError, try_again
 from engine.entrypoints.server.job import Fields, Job
@@ -135,6 +136,16 @@ def count_what_was_aborted_as_ended_for_its_length(patch: pytest.MonkeyPatch) ->
         ended(self, request_id, FinishReason.LENGTH if reason is FinishReason.ABORT else reason)
 
     patch.setattr(Metrics, "ended", mild)
+
+
+@http_mutation("a-client-leaves-that-waits-for-a-whole-answer", "aborted_requests 0, expected 2")
+def finish_a_whole_answer_whose_client_has_left(patch: pytest.MonkeyPatch) -> None:
+    whole = app._whole
+
+    async def shielded(*arguments: Any) -> Any:
+        return await asyncio.shield(whole(*arguments))
+
+    patch.setattr(app, "_whole", shielded)
 
 
 @http_mutation("a-stream-of-chunks", "one_id is false")

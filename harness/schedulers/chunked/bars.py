@@ -34,7 +34,7 @@ class ChunkedBars:
     def after(self, row: StepRow, count: int) -> Stretch:
         """Return the stretch of the time-line that has ``count`` steps and begins with the step of ``row``."""
         here = list(dict.fromkeys((*row.running, *(row.paused or ()), *row.outputs)))
-        prefilled = next(iter((*row.outputs, *row.running)), None) if row.kind == "prefill" else None
+        prefilled = self._prefilled(row) if row.kind == "prefill" else None
         chunk = None
         if prefilled is not None:
             chunk = self._run_chunk(row, prefilled, [i for i in here if i != prefilled])
@@ -51,6 +51,15 @@ class ChunkedBars:
             if sequence in self._cached:
                 self._cached[sequence] += count - 1
         return Stretch(row, row.step + count - 1, bars, prefilled, chunk, shared)
+
+    def _prefilled(self, row: StepRow) -> int | None:
+        """Return the request whose chunk the prefill step of ``row`` computes; None if it was aborted in this step.
+
+        It gets a token, or it runs and a part of its prompt is not computed yet. If it was aborted, all requests that
+        run have computed their prompts.
+        """
+        unfinished = (i for i in row.running if self._cached.get(i, 0) < size_of(self._sizes, i).prompt_length)
+        return next(iter((*row.outputs, *unfinished)), None)
 
     def _run_chunk(self, row: StepRow, sequence: int, others: Sequence[int]) -> tuple[int, int]:
         """Update the state of ``sequence`` for the chunk of its prompt that the step of ``row`` computes.

@@ -10,7 +10,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 
 from harness.checks.steps import steps_as_data
 from harness.cli import main
@@ -18,7 +18,7 @@ from harness.drivers.reference import SimulationDriver
 from harness.runs.plain_decodes import as_row, from_data, shorten
 from harness.runs.runner import run_workload, without_plain_decodes
 from harness.schedulers.chunked.workloads import ChunkedWorkload, chunked_workloads
-from harness.schedulers.sharing import NUMBERS
+from harness.schedulers.sharing import NUMBERS, SharingRequest
 from harness.suites.prompts import simulated_spec
 from harness.suites.schema import Request
 from harness.timeline import (
@@ -96,8 +96,17 @@ def test_bars_are_what_the_rules_say_a_request_holds(twins: Run) -> None:
     assert stretch_at(line, 8).shared == {}
 
 
+ABORTED_WITH_ITS_CHUNK = ChunkedWorkload(
+    SchedulingLimits(512, 2, 35, 2048),
+    ChunkingSetup(chunk_size=64),
+    (SharingRequest(255, 4), SharingRequest(65, 1, abort_step=6), SharingRequest(1, 1, 1)),
+)
+"""Request 1 is aborted in the step of its first chunk, so this step is a prefill of a request that never runs."""
+
+
 @settings(max_examples=40, deadline=None)
 @given(chunked_workloads())
+@example(ABORTED_WITH_ITS_CHUNK)
 def test_what_is_drawn_fills_what_the_engine_says_it_holds(workload: ChunkedWorkload) -> None:
     session = SimulationDriver().open(workload.setup("tiny-granite"))
     session.reset(workload.limits)

@@ -39,7 +39,11 @@ def main() -> None:
 
 
 def serve(connection: Connection, parent: int, folder: str) -> None:
-    """Run steps until the connection is closed, then end this process."""
+    """Run the steps that the engine sends over ``connection`` until it is closed, then end this process.
+
+    ``parent`` is the id of the engine's process. ``folder`` is the folder in which the workers find each other: they
+    form torch's process group by a file in it.
+    """
     faulthandler.register(signal.SIGUSR1, all_threads=True)  # prints the stacks of a hanging worker
     # The thread checks the parent's id: a fork of the parent may keep the connection open after the parent has ended.
     threading.Thread(target=_leave_with, args=(parent, folder), daemon=True).start()

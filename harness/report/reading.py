@@ -144,7 +144,7 @@ def _record(path: Path, number: int, line: str, last: bool) -> Record | None:
     except UnicodeEncodeError:
         raise ResultsError(f"{path}:{number}: this line has half of a character (a lone surrogate)") from None
     except NotFiniteError as error:
-        raise ResultsError(f"{path}:{number}: {error} is not a number in JSON") from None
+        raise ResultsError(f"{path}:{number}: the line has {error}, which is not a number in JSON") from None
     except (ValueError, RecursionError):
         if last and number > 1:
             return None

@@ -63,7 +63,7 @@ WRONG = {
     "seconds null": (1, {"seconds": None}, "seconds: must be a number"),
     "seconds text": (1, {"seconds": "1"}, "seconds: must be a number"),
     "seconds below 0": (1, {"seconds": -1}, "seconds: must be greater than or equal to 0"),
-    "seconds NaN": (1, {"seconds": float("nan")}, "NaN is not a number in JSON"),
+    "seconds NaN": (1, {"seconds": float("nan")}, "the line has NaN, which is not a number in JSON"),
     "an unknown outcome": (1, {"outcome": "fine"}, "outcome: must be 'passed', 'failed'"),
     "no outcome": (1, {"outcome": None}, "outcome: must be"),
     "a test that is a number": (1, {"test": 5}, "test: must be text"),
@@ -99,7 +99,7 @@ WRONG = {
     "exitstatus text": (2, {"exitstatus": "0"}, "exitstatus: must be a whole number"),
     "exitstatus null": (2, {"exitstatus": None}, "exitstatus: must be a whole number"),
     "requirements of another form": (2, {"requirements": {"A": 1}}, "requirements.A: must be"),
-    "spent infinite": (2, {"spent": {"steps": float("inf")}}, "Infinity is not a number in JSON"),
+    "spent infinite": (2, {"spent": {"steps": float("inf")}}, "the line has Infinity, which is not a number in JSON"),
 }
 
 

@@ -116,7 +116,7 @@ def _kind_of_row(number: int, rows: Sequence[StepRow], by_number: dict[int, Step
 def _row_before(number: int, rows: Sequence[StepRow], by_number: dict[int, StepRow]) -> StepRow | None:
     """Return the row of step ``number - 1``, None if it is in neither table.
 
-    It is taken from the expected table (``by_number``) or, if that does not have it, from the observed steps (``rows``).
+    It is taken from the expected table (``by_number``) or, if that does not have it, from the observed steps, ``rows``.
     """
     return by_number.get(number - 1) or next((row for row in rows if row.step == number - 1), None)
 

@@ -93,7 +93,7 @@ def read_durations(file: Path) -> dict[str, float]:
     except ValueError:
         recorded = None
     if not isinstance(recorded, dict):
-        raise ValueError("this is neither a results file nor a JSON file of durations")
+        raise ValueError("this is neither a results file nor a JSON object with the seconds of each test")
     for name, seconds in recorded.items():
         # Python's JSON also has infinite numbers, and integers that are too large for ``float``.
         if type(seconds) not in (int, float) or not 0 <= seconds <= sys.float_info.max:

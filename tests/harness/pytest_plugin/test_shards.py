@@ -78,8 +78,8 @@ def test_durations_are_read_from_results_and_written_down(tmp_path: Path, capsys
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("a: 1", "this is neither a results file nor a JSON file of durations"),
-        ("[1, 2]", "this is neither a results file nor a JSON file of durations"),
+        ("a: 1", "this is neither a results file nor a JSON object with the seconds of each test"),
+        ("[1, 2]", "this is neither a results file nor a JSON object with the seconds of each test"),
         ('{"a": 1, "b": NaN}', "the duration of b is not a number of seconds, but NaN"),
         ('{"a": "soon"}', 'the duration of a is not a number of seconds, but "soon"'),
         ('{"a": null}', "the duration of a is not a number of seconds, but null"),

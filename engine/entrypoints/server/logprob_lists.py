@@ -51,7 +51,7 @@ class LogprobLists:
     ) -> None:
         for token_id, position in zip(token_ids, positions, strict=True):
             lists.text_offset.append(offsets.next(token_id))
-            lists.top_logprobs.append(None if position is None else _by_text(position))
+            lists.top_logprobs.append(None if position is None else _by_text(token_id, position))
             lists.token_logprobs.append(None if position is None else for_json(position[token_id].logprob))
             lists.tokens.append(self._tokenizer.decode([token_id], skip_special_tokens=False))
 
@@ -74,16 +74,15 @@ class TextOffsets:
         return offset
 
 
-def _by_text(position: Mapping[int, Logprob]) -> dict[str, float]:
-    """Return the logprobs of one position by the text of their tokens.
+def _by_text(token_id: int, position: Mapping[int, Logprob]) -> dict[str, float]:
+    """Return the logprobs of one position by the text of their tokens. ``token_id`` is the token at this position.
 
     Several tokens may have the same text, for example tokens that are single bytes of a character. Then the text gets
-    the logprob of the most likely of these tokens.
+    the logprob of the last of them, as in vLLM (``vllm.entrypoints.openai.completion.serving``). The token itself
+    counts as the first, and the others follow in the order of their ranks.
     """
-    texts: dict[str, float] = {}
-    for entry in position.values():
-        texts.setdefault(entry.decoded_token, for_json(entry.logprob))
-    return texts
+    others = (entry for other, entry in position.items() if other != token_id)
+    return {entry.decoded_token: for_json(entry.logprob) for entry in (position[token_id], *others)}
 
 
 def prompt_list(found: PromptLogprobs | None) -> list[dict[int, PromptLogprob] | None] | None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
-from harness.suites.schema import Expected, Joined, OffsetsOf, SameAs
+from harness.suites.schema import MARGIN, Expected, Joined, Near, OffsetsOf, SameAs
 
 _PART = re.compile(r"\.?([A-Za-z_][\w-]*)|\[(-?\d+|\*)\]")
 _EVENT = "data: "
@@ -72,7 +72,7 @@ def wrong_fields(body: str, expected: Mapping[str, Expected]) -> list[str]:
         except NoFieldError as error:
             wrong.append(str(error))
             continue
-        if not same(seen, wanted):
+        if not (near(seen, wanted) if isinstance(value, Near) else same(seen, wanted)):
             wrong.append(f"{path} is {shown(seen)}, expected {shown(wanted)}")
     return wrong
 
@@ -122,6 +122,8 @@ def _expected_value(document: Any, value: Expected) -> Any:
         case OffsetsOf():
             lengths = [len(text) for text in at(document, value.offsets_of)]
             return list(accumulate(lengths[:-1], initial=0)) if lengths else []
+        case Near():
+            return value.near
     return value
 
 
@@ -130,6 +132,13 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, list) and isinstance(other, list | tuple):
         return len(one) == len(other) and all(map(same, one, other))
     return one == other and isinstance(one, bool) == isinstance(other, bool)
+
+
+def near(one: Any, other: float | Sequence[float]) -> bool:
+    """Return whether ``one`` is a number that differs from ``other`` by at most MARGIN, or a list of such numbers."""
+    if isinstance(other, Sequence):
+        return isinstance(one, list) and len(one) == len(other) and all(map(near, one, other))
+    return isinstance(one, int | float) and not isinstance(one, bool) and abs(one - other) <= MARGIN
 
 
 def shown(value: Any) -> str:

@@ -20,7 +20,7 @@ from harness.suites.schema.actions import (
 from harness.suites.schema.base import MarkerName, MisfitError, Model, RequirementId, Slug, SuiteName, one_or_many
 from harness.suites.schema.cases import BehaviourCase, Case, OutputCase, ServerOptions, StepsCase
 from harness.suites.schema.expect import OutputExpectation, StepsExpectation, StepTable
-from harness.suites.schema.fields import Expected, Joined, OffsetsOf, SameAs
+from harness.suites.schema.fields import MARGIN, Expected, Joined, Near, OffsetsOf, SameAs
 from harness.suites.schema.happens import EVENT_NAMES, EventName, Happening
 from harness.suites.schema.policy import POLICY_NAMES, Policy, by_name
 from harness.suites.schema.prompts import FOLDER, Prompt
@@ -46,6 +46,7 @@ __all__ = [
     "EVENT_NAMES",
     "FOLDER",
     "FORMATS",
+    "MARGIN",
     "MODELS_OF_THE_RUN",
     "OPTION_KEYS",
     "POLICY_NAMES",
@@ -68,6 +69,7 @@ __all__ = [
     "MarkerName",
     "MisfitError",
     "Model",
+    "Near",
     "OffsetsOf",
     "Options",
     "Outcome",

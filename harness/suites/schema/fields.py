@@ -50,17 +50,27 @@ class OffsetsOf(Model):
     offsets_of: FieldPath
 
 
+class Near(Model):
+    """The expected value of a field: a number, or a list of numbers. Each may differ from ``near`` by ``MARGIN``."""
+
+    near: float | list[float]
+
+
+MARGIN = 1e-3
+"""Maximum absolute difference between a number of a response and the expected number (``Near``)."""
+
+
 def _relation(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
-    kinds: dict[str, type[Model]] = {"same_as": SameAs, "joined": Joined, "offsets_of": OffsetsOf}
+    kinds: dict[str, type[Model]] = {"same_as": SameAs, "joined": Joined, "offsets_of": OffsetsOf, "near": Near}
     if len(value) != 1 or (name := next(iter(value))) not in kinds:
         raise ValueError(
-            f"an expected value that is an object must have exactly one of the keys {', '.join(kinds)}, "
-            "with a path as its value"
+            "an expected value that is an object must have exactly one key: same_as, joined or offsets_of with a path, "
+            "or near with a number or a list of numbers"
         )
     return kinds[name].model_validate(value)
 
 
-Expected = Annotated[SameAs | Joined | OffsetsOf | JsonValue, BeforeValidator(_relation)]
-"""An expected value: a JSON value, or a value that follows from another field of the response."""
+Expected = Annotated[SameAs | Joined | OffsetsOf | Near | JsonValue, BeforeValidator(_relation)]
+"""An expected value: a JSON value, a value that follows from another field of the response, or approximate numbers."""

@@ -56,6 +56,14 @@ def test_offsets_are_those_of_texts_in_a_row() -> None:
     assert wrong(body | {"offsets": [2, 3, 6]}, offsets={"offsets_of": "tokens"})
 
 
+def test_numbers_may_be_near_the_expected_ones() -> None:
+    body = {"one": -1.2345, "list": [1, 2.0004], "text": "1", "true": True}
+    assert wrong(body, one={"near": -1.2351}, list={"near": [1.0, 2.0]}) == []
+    for path, value in (("one", -1.24), ("list", [1.0]), ("list", [1.0, 2.1]), ("list", 1), ("text", 1), ("true", 1)):
+        assert len(wrong(body, **{path: {"near": value}})) == 1
+    assert wrong(body, one={"near": 0.5}) == ["one is -1.2345, expected 0.5"]
+
+
 @pytest.mark.parametrize("body", ["", "hello", "data: {", "data: [1]\n\n"])
 def test_what_is_no_json_is_one_sentence(body: str) -> None:
     [says] = wrong(body, id="x")
@@ -107,7 +115,8 @@ def test_a_header_matches_as_a_whole() -> None:
     [
         ({"fields": {"a..b": 1}}, "'a..b' is not a path"),
         ({"fields": {"": 1}}, "'' is not a path"),
-        ({"fields": {"a": {"b": 1}}}, "an object must have exactly one of the keys same_as, joined, offsets_of"),
+        ({"fields": {"a": {"b": 1}}}, "an object must have exactly one key: same_as, joined or offsets_of with a path"),
+        ({"fields": {"a": {"near": "1"}}}, "number"),
         ({"headers": {"a": "("}}, "'(' is not a regular expression"),
     ],
 )

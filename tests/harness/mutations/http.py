@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
@@ -116,6 +116,15 @@ def repeat_the_alternatives_of_the_first_token(patch: pytest.MonkeyPatch) -> Non
         lists.top_logprobs[1:] = [lists.top_logprobs[0]] * (len(lists.top_logprobs) - 1)
 
     patch.setattr(LogprobLists, "_extend", repeating)
+
+
+@http_mutation("alternatives-with-equal-texts", "top_logprobs[0][*] is [-1.65")
+def list_the_first_of_alternatives_with_equal_texts(patch: pytest.MonkeyPatch) -> None:
+    def first(token_id: int, position: Mapping[int, Logprob]) -> dict[str, float]:
+        entries = (position[token_id], *position.values())
+        return {entry.decoded_token: entry.logprob for entry in reversed(entries)}
+
+    patch.setattr(logprob_lists, "_by_text", first)
 
 
 @http_mutation("ranks-of-the-tokens-of-a-prompt", "rank is [[0], [2], [0]")

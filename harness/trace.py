@@ -329,9 +329,9 @@ def _traced(item: Item, engines: EnginePool) -> dict[str, Any]:
         specs = _specs(item, engines.driver, vocabulary)
         session = engines.session(item.setup)
         effective = session.reset(SchedulingLimits(**item.limits.model_dump()))
+        run = run_workload(session, specs, item.requests)
     except (ValueError, EngineStartError) as error:
         raise TraceError(one_line(str(error))) from error
-    run = run_workload(session, specs, item.requests)
     if run.unfinished is not None:
         engines.discard(item.setup)
         impossible = scheduler.impossible(effective, item.setup.options, specs, item.requests, run)

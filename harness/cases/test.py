@@ -17,7 +17,14 @@ Verdicts = tuple[Verdict, ...]
 
 
 class CaseError(ValueError):
-    """A case can't be run because of a mistake in the case. The message is for the author of the case."""
+    """A case can't be run because of a mistake in the case. The message is for the author of the case.
+
+    ``at`` is the path of the wrong value in the case, () for the whole case.
+    """
+
+    def __init__(self, what: str, *at: str | int) -> None:
+        super().__init__(what)
+        self.at = at
 
 
 class NoEngineError(CaseError):

@@ -10,7 +10,7 @@ from harness.checks.outputs import Comparison, check_outputs, prepare_outputs
 from harness.checks.samples import check_samples
 from harness.checks.steps import steps_as_data
 from harness.drivers.base import TOKENS, Session
-from harness.runs.runner import run_workload, without_plain_decodes
+from harness.runs.runner import RequestRefusedError, run_workload, without_plain_decodes
 from harness.schedulers.spec import SchedulerSpec
 from harness.suites.expand import Configuration
 from harness.suites.prompts import model_of_run, nameless_spec, request_spec, simulated_spec, vocabulary_of
@@ -44,10 +44,18 @@ class Workload:
     def run(self, session: Session) -> Run:
         """Run all requests on a session whose limits are already set.
 
-        Raises CaseError if a request can never be scheduled with these limits, so that the engine can't finish it.
+        Raises CaseError if the engine refuses a request, or if a request can never be scheduled with these limits, so
+        that the engine can't finish it.
         """
-        with spent.timed("stepping"):
-            run = run_workload(session, self.specs, self.requests)
+        try:
+            with spent.timed("stepping"):
+                run = run_workload(session, self.specs, self.requests)
+        except RequestRefusedError as error:
+            number = error.request_id
+            structure = () if self.specs[number].structured_outputs is None else ("structured_outputs",)
+            refusal = " ".join(str(error).split()).removeprefix("structured_outputs: ")
+            what = f"the engine refuses this request: {refusal}"
+            raise CaseError(what, "requests", number, *structure) from error
         spent.add("steps", len(run.steps) - 1)
         if run.unfinished is not None:
             reason = self.scheduler.impossible(self.limits, self.options, self.specs, self.requests, run)

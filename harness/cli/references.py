@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from checkpoints import Checkpoint, resolve
 from harness.cases.compared import has_reference, specs_with_reference
+from harness.cases.places import place_in_case
 from harness.cli.arguments import CommandError, Subparsers, add_command, add_selection
 from harness.cli.cases import Listed, listed_tests, with_markers
 from harness.golden.tables import reference_path
@@ -21,6 +22,7 @@ from harness.references import Oracle, Reference, Wanted
 from harness.references.files import write_references
 from harness.references.stopping import all_wanted
 from harness.references.store import made_with
+from harness.references.structures import StructureError
 from harness.suites.discovery import suite_files
 from harness.suites.markers import left_out
 from harness.suites.prompts import vocabulary_of
@@ -42,6 +44,7 @@ _EXAMPLES = """\
 class _CaseFile:
     """The file with the reference outputs of one case for one model, and the requests whose outputs the file has."""
 
+    test: Listed
     file: Path
     checkpoint: Checkpoint
     wanted: tuple[Wanted, ...]
@@ -95,7 +98,7 @@ def _case_files(tests: Sequence[Listed], named: str) -> Iterator[_CaseFile]:
         except ValueError as error:
             place = test.loaded.place_of_case(test.expanded.index)
             raise CommandError(f"{place}: {case.id}: {error}") from error
-        yield _CaseFile(file, checkpoint, all_wanted(specs, vocabulary))
+        yield _CaseFile(test, file, checkpoint, all_wanted(specs, vocabulary))
 
 
 def _write(oracle: Oracle, lacking: Sequence[_CaseFile]) -> None:
@@ -105,9 +108,21 @@ def _write(oracle: Oracle, lacking: Sequence[_CaseFile]) -> None:
     for checkpoint, files in by_model.items():
         every = [wanted for each in files for wanted in each.wanted]
         with _progress(checkpoint.label, len(every)) as progress:
-            found = iter(oracle.computed(checkpoint, every, progress))
+            try:
+                found = iter(oracle.computed(checkpoint, every, progress))
+            except StructureError as error:
+                raise _refused(files, error) from error
         for each in files:
             _write_one(each, [next(found) for _ in each.wanted])
+
+
+def _refused(files: Sequence[_CaseFile], error: StructureError) -> CommandError:
+    """Return the error for a constraint that can't be applied, with the place of the first request that has it."""
+    for each in files:
+        expanded, loaded = each.test.expanded, each.test.loaded
+        if at := place_in_case(expanded.case, error):
+            return CommandError(str(loaded.problem(("cases", expanded.index, *at), str(error), "")))
+    return CommandError(str(error))
 
 
 def _write_one(each: _CaseFile, references: Sequence[Reference]) -> None:

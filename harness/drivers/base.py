@@ -131,7 +131,11 @@ class Session(Protocol):
         """
 
     def add_request(self, request: RequestSpec) -> None:
-        """Add a request to the queue of the engine core, without the checks of an API."""
+        """Add a request to the queue of the engine core, without the checks of an API.
+
+        Raises ValueError if the engine core refuses the request, for example because it can't compile its structured
+        outputs. The message is the engine's.
+        """
 
     def abort(self, request_id: int) -> None:
         """Abort a request between two steps. Do nothing if the request has already ended."""

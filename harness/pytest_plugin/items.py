@@ -15,6 +15,7 @@ from harness.cases.behaviour.needs import wants_a_server_alone
 from harness.cases.compared import has_reference
 from harness.cases.failure_text import CaseFailedError, failure_text, picture_text
 from harness.cases.lint import lint_suite
+from harness.cases.places import place_in_case
 from harness.cases.run import run_at_client, run_test
 from harness.cases.skip_reasons import why_skipped
 from harness.cases.test import CaseError, NoEngineError, Test, Verdicts, as_data
@@ -28,11 +29,12 @@ from harness.pytest_plugin.failure_repr import FailureRepr
 from harness.pytest_plugin.results import RESULT_PROPERTY, SPENT_PROPERTY
 from harness.pytest_plugin.settings import Count, Settings, draws_failures, settings_key
 from harness.references import ReferenceFileError, ReferenceMissingError
+from harness.references.structures import StructureError
 from harness.suites.expand import Expanded, TooManyTestsError, expand
 from harness.suites.loader import LoadedSuite, SuiteError, load_suite
 from harness.suites.markers import registered
 from harness.suites.schema import BehaviourCase, Limits
-from harness.suites.yaml import shown_file
+from harness.suites.yaml import YamlPath, shown_file
 from harness.types import EngineSetup, SchedulingLimits, Verdict, failures
 from harness.utils import spent
 from harness.utils.digests import content, digest_of
@@ -272,12 +274,20 @@ class CaseItem(pytest.Item):
         """Return the text of a failure. Only unexpected exceptions have a traceback."""
         if isinstance(excinfo.value, CaseFailedError):
             return FailureRepr(excinfo.value.headline, str(excinfo.value), str(self.path), self.line)
+        if isinstance(excinfo.value, StructureError | CaseError):
+            return self._located(place_in_case(self.expanded.case, excinfo.value), str(excinfo.value))
         if isinstance(excinfo.value, ReferenceMissingError | ReferenceFileError):
             fix = f"to compute and write it:  spyre-cb references {shown_file(self.path)}"
-            return f"{self.loaded.place_of_case(self.expanded.index)}: {self.expanded.case.id}: {excinfo.value}; {fix}"
-        if isinstance(excinfo.value, GoldenError | CheckpointError | CaseError):
-            return f"{self.loaded.place_of_case(self.expanded.index)}: {self.expanded.case.id}: {excinfo.value}"
+            return self._located((), f"{excinfo.value}; {fix}")
+        if isinstance(excinfo.value, GoldenError | CheckpointError):
+            return self._located((), str(excinfo.value))
         return super().repr_failure(excinfo, *args, **kwargs)
+
+    def _located(self, at: YamlPath, what: str) -> str:
+        """Return ``what`` after the position of the value at the path ``at`` of the case, or of the case for ()."""
+        if at:
+            return str(self.loaded.problem(("cases", self.expanded.index, *at), what, ""))
+        return f"{self.loaded.place_of_case(self.expanded.index)}: {self.expanded.case.id}: {what}"
 
     def reportinfo(self) -> tuple[os.PathLike[str] | str, int | None, str]:
         return self.path, self.line - 1, self.name

@@ -14,7 +14,14 @@ from harness.types import Structure
 
 
 class StructureError(ReferenceMissingError):
-    """The reference model can't apply a constraint, for example because ``llguidance`` is not installed."""
+    """The reference model can't apply a constraint, for example because ``llguidance`` is not installed.
+
+    ``structure`` is the constraint if it can't be compiled, else None. The message then does not repeat it.
+    """
+
+    def __init__(self, what: str, structure: Structure | None = None) -> None:
+        super().__init__(what)
+        self.structure = structure
 
 
 def constrained(
@@ -49,7 +56,7 @@ def masked(checkpoint: Checkpoint, row: Any, structure: Structure | None, genera
         return row
     matcher = _compiled(checkpoint, structure).deep_copy()
     if not matcher.consume_tokens(generated):
-        raise StructureError(f"the tokens {generated} do not fit {structure}: {matcher.get_error()}")
+        raise StructureError(f"the tokens {generated} do not fit {structure}: {_reason(matcher.get_error())}")
     # The matcher returns one byte for each token: 0 if the token is not allowed.
     possible = torch.frombuffer(bytearray(matcher.compute_logit_bias()), dtype=torch.uint8)[: row.shape[0]] > 0
     return torch.where(torch.nn.functional.pad(possible, (0, row.shape[0] - len(possible))), row, -torch.inf)
@@ -74,11 +81,29 @@ def _vocabulary(checkpoint: Checkpoint) -> Any:
 def _compiled(checkpoint: Checkpoint, structure: Structure) -> Any:
     from llguidance import LLMatcher, grammar_from
 
-    if structure.kind == "json_object":
-        text = grammar_from("json_schema", '{"type": "object"}')
-    else:
-        text = grammar_from(structure.kind, structure.text)
-    matcher = LLMatcher(_vocabulary(checkpoint), text, log_level=0)
+    try:
+        if structure.kind == "json_object":
+            text = grammar_from("json_schema", '{"type": "object"}')
+        else:
+            text = grammar_from(structure.kind, structure.text)
+        matcher = LLMatcher(_vocabulary(checkpoint), text, log_level=0)
+    except (ValueError, RecursionError) as error:
+        raise _uncompiled(structure, str(error)) from error
     if matcher.is_error():
-        raise StructureError(f"llguidance can't compile {structure}: {matcher.get_error()}")
+        raise _uncompiled(structure, matcher.get_error())
     return matcher
+
+
+def _uncompiled(structure: Structure, message: str) -> StructureError:
+    return StructureError(f"llguidance can't compile this {structure.kind}: {_reason(message)}", structure)
+
+
+def _reason(message: str) -> str:
+    """Return the reason in a message of llguidance, on one line.
+
+    The first line says what is wrong. The next lines are a picture of the place and, for a regular expression, the
+    reason after ``error:``.
+    """
+    lines = message.splitlines() or [""]
+    found = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    return " ".join(lines[:1] + found).strip()

@@ -16,6 +16,14 @@ from harness.suites.schema import decodes_on, format_of_row
 from harness.types import RequestSpec, Run, StepRow, Token
 
 
+class RequestRefusedError(ValueError):
+    """The engine refused the request ``request_id`` when it was added. The message is the engine's reason."""
+
+    def __init__(self, request_id: int, reason: str) -> None:
+        super().__init__(reason)
+        self.request_id = request_id
+
+
 class Timing(Protocol):
     """When a request is added and aborted: after the engine steps ``join_step`` and ``abort_step``.
 
@@ -33,6 +41,8 @@ def run_workload(session: Session, requests: Sequence[RequestSpec], timings: Seq
 
     If the engine raises an error, ``steps`` of the result has the steps before the error. If the engine needs more
     steps than a correct engine can need, the run is stopped. In both cases ``unfinished`` is the reason.
+
+    Raises RequestRefusedError if the engine refuses a request.
     """
     tokens = _Tokens(len(requests))
     events = _events(requests, timings)
@@ -58,6 +68,8 @@ def run_workload(session: Session, requests: Sequence[RequestSpec], timings: Seq
             if step in events:
                 _apply(session, events[step])
             rows.append(as_step(step, record, session.observe()))
+        except RequestRefusedError:
+            raise
         except Exception as error:
             unfinished, lines = f"the engine failed in step {step}: {failure_of(error)}", traceback_of(error)
             break
@@ -151,7 +163,10 @@ def _events(requests: Sequence[RequestSpec], timings: Sequence[Timing]) -> dict[
 
 def _apply(session: Session, events: _Events) -> None:
     for request in events.joins:
-        session.add_request(request)
+        try:
+            session.add_request(request)
+        except ValueError as error:
+            raise RequestRefusedError(request.request_id, str(error)) from error
     for request_id in events.aborts:
         session.abort(request_id)
 

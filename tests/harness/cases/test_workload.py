@@ -1,6 +1,7 @@
 """Tests of running a workload step by step: when requests join and are aborted, and which rows are recorded."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import repeat
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,7 @@ from harness.types import (
     Run,
     SchedulerOptions,
     SchedulingLimits,
+    Structure,
     Token,
     TokenBudgetSetup,
 )
@@ -196,6 +198,26 @@ def test_a_request_that_can_never_end_comes_with_what_to_raise(
     workload = Workload(case, configuration, scheduler_named(scheduler), options, limits, (long,), None)
     with pytest.raises(CaseError, match=f"request 0 .* — {advice} make the request smaller"):
         workload.run(ScriptedSession([RuntimeError("stuck")]))
+
+
+@pytest.mark.parametrize("join_step", [0, 1])
+@pytest.mark.parametrize("structure", [None, Structure("regex", "(")])
+def test_a_request_that_the_engine_refuses_is_a_mistake_in_the_case(
+    join_step: int, structure: Structure | None
+) -> None:
+    class Refusing(ScriptedSession):
+        def add_request(self, request: RequestSpec) -> None:
+            super().add_request(request)
+            if request.request_id == 1:
+                raise ValueError("structured_outputs: no\n  such thing")
+
+    case: Any = SimpleNamespace(requests=[a_request(3, 3), a_request(3, 3, join_step=join_step)])
+    specs = (spec(0), replace(spec(1), structured_outputs=structure))
+    limits, configuration = SchedulingLimits(512, 4, 8, 2048), Configuration("tiny-granite", "eager")
+    workload = Workload(case, configuration, scheduler_named("continuous"), None, limits, specs, None)
+    with pytest.raises(CaseError, match=r"^the engine refuses this request: no such thing$") as caught:
+        workload.run(Refusing([IDLE, IDLE]))
+    assert caught.value.at == ("requests", 1, *(["structured_outputs"] if structure else []))
 
 
 def test_an_interrupt_is_raised() -> None:

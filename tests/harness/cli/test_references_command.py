@@ -57,6 +57,27 @@ def test_more_tokens_make_a_file_stale(folder: Path, capsys: pytest.CaptureFixtu
     capsys.readouterr()
 
 
+@pytest.mark.parametrize(
+    ("structure", "says"),
+    [
+        ('{regex: "("}', 'this regex: at 1(8): invalid regex "(" (in regex): regex parse error: unclosed group'),
+        ('{regex: "a(?=b)"}', "look-around, including look-ahead and look-behind, is not supported"),
+        ('{grammar: "start: foo"}', 'this grammar: at 1(8): unknown name: "foo"'),
+        ("{json: {type: nonsense}}", "this json: Invalid type: nonsense"),
+        ('{json: "{"}', "this json: "),
+    ],
+)
+def test_a_structure_that_cannot_be_compiled_is_one_sentence_at_its_place(
+    folder: Path, capsys: pytest.CaptureFixture[str], structure: str, says: str
+) -> None:
+    pytest.importorskip("llguidance")
+    write(folder, mine=OUTPUT.replace("logprobs: 9", f"structured_outputs: {structure}"))
+    assert main(["references", "mine.yaml"]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert "mine.yaml:7:85: cases[0].requests[1].structured_outputs: llguidance can't compile this " in line
+    assert says in line
+
+
 def test_in_ci_nothing_is_written(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("CI", "true")
     assert main(["references", "mine.yaml"]) == 2

@@ -1,7 +1,8 @@
 """Check parts of a suite file that its schema can't check.
 
-Markers and named checks must exist. In a folder with a requirements.yaml, such as suites/, the suite's name must be its
-path in that folder without the file's suffix, and the requirements of its cases must exist.
+Markers and named checks must exist, and a distribution must be drawn often enough for its check to fail. In a folder
+with a requirements.yaml, such as suites/, the suite's name must be its path in that folder without the file's suffix,
+and the requirements of its cases must exist.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -9,9 +10,12 @@ from functools import lru_cache
 from pathlib import Path
 
 from harness.cases.behaviour.named import CHECKS, find
+from harness.checks.output.distribution import draws_that_can_fail
+from harness.checks.output.draws import LARGE_NOISE
 from harness.suites.discovery import SUITE_SUFFIXES
 from harness.suites.loader import LoadedSuite, Problem, SuiteError
 from harness.suites.markers import MARKERS, closest
+from harness.suites.schema import OutputCase
 from harness.suites.yaml import YamlPath, read_yaml
 from harness.utils.paths import resolved
 
@@ -27,6 +31,7 @@ def lint_suite(loaded: LoadedSuite, more_markers: Collection[str]) -> None:
         *_same_stem(loaded),
         *_markers(loaded, {*MARKERS, *more_markers}),
         *_checks(loaded),
+        *_draws(loaded),
         *_requirements_and_name(loaded),
     ]
     if problems:
@@ -66,6 +71,19 @@ def _checks(loaded: LoadedSuite) -> Iterator[Problem]:
             hint = f"{closest(action.check.name, CHECKS)}use one of {', '.join(CHECKS)}, or package.module:function"
             path = ("cases", index, "actions", number, "check")
             yield loaded.problem(path, f"there is no check {action.check.name!r}", hint)
+
+
+def _draws(loaded: LoadedSuite) -> Iterator[Problem]:
+    """Yield a problem for each case whose ``draws`` are so few that every distribution of tokens would be accepted."""
+    for index, case in enumerate(loaded.suite.cases):
+        if not isinstance(case, OutputCase) or case.expect.draws is None:
+            continue
+        count = len(case.requests)
+        sampled = [request.max_tokens for request in case.requests if request.temperature > 0]
+        least = max((draws_that_can_fail(tokens, count, LARGE_NOISE) for tokens in sampled), default=1)
+        if case.expect.draws < least:
+            what = f"draws {case.expect.draws} are so few that any distribution of tokens would be accepted"
+            yield loaded.problem(("cases", index, "expect", "draws"), what, f"use {least} or more, such as 50")
 
 
 def _requirements_and_name(loaded: LoadedSuite) -> Iterator[Problem]:

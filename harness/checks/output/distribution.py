@@ -41,6 +41,23 @@ class Statistics:
     repeats_bound: float
 
 
+def distance_bound(samples: int, alarm: float) -> float:
+    """Return the largest ``distance`` of ``samples`` tokens that is accepted of exact probabilities."""
+    return sqrt(log(4 / alarm) / (2 * samples))
+
+
+def draws_that_can_fail(max_tokens: int, requests: int, noise: float) -> int:
+    """Return the smallest number of draws for which the accepted ``distance`` is below 1, the largest possible.
+
+    With fewer draws, no distribution of tokens would be wrong. ``max_tokens`` is that of a request in a case of
+    ``requests`` requests.
+    """
+    draws = 1
+    while distance_bound(draws * max_tokens, FALSE_ALARM / requests) + noise >= 1:
+        draws += 1
+    return draws
+
+
 def allowed_probabilities(logits: Any, spec: RequestSpec, slack: float) -> tuple[Any, Any]:
     """Return (probability of each token under the request's sampling parameters, whether each token may be sampled).
 
@@ -103,7 +120,7 @@ def statistics(tokens: Any, probabilities: Any, near: Any, noise: float, alarm: 
         count,
         tuple((row, at, int(tokens[row, at])) for row, at in outside),
         distance,
-        sqrt(log(4 / alarm) / (2 * count)) + noise,
+        distance_bound(count, alarm) + noise,
         repeats,
         sqrt(2 * max(1, again.numel()) * log(2 / alarm)) + noise * again.numel(),
     )

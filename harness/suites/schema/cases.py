@@ -148,8 +148,25 @@ class OutputCase(RequestsCase):
             self._refuse_chance()
         if self.expect.output == "distribution":
             self._refuse_ends()
+        if self.expect.output != "distribution":  # There, requests are not aborted.
+            self._refuse_no_tokens()
         self.expect.check_groups(self.requests)
         return self
+
+    def _refuse_no_tokens(self) -> None:
+        """Raise MisfitError if no output that is compared can have a token, because comparing it can't fail."""
+        alone = self.expect.output == "alone"
+        compared = [(i, r) for i, r in enumerate(self.requests) if not alone or r.is_repeatable]
+        groups: list[tuple[tuple[str | int, ...], list[Request]]]
+        groups = [(("requests", compared[0][0], "abort_step"), [request for _, request in compared])]
+        for i, group in enumerate(self.expect.same):
+            inside = [self.requests[number] for number in group if number < len(self.requests)]
+            groups.append((("expect", "same", i), inside))
+        for at, requests in groups:
+            if requests and not any(request.can_get_a_token for request in requests):
+                what = "no request that is compared can get a token, because each is aborted before its first step"
+                hint = "abort at least one of them later; a scheduler_steps suite can check the steps alone"
+                raise MisfitError(what, *at, hint=hint)
 
     def _refuse_chance(self) -> None:
         """Raise MisfitError if no request is repeatable (greedy or seeded), because others are not compared."""

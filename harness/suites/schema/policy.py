@@ -18,6 +18,17 @@ BOUNDS_OF: dict[str, tuple[str, ...]] = {
 }
 """The names of the tolerances that each policy has. docs/outputs.md gives the formulas."""
 
+LARGEST: dict[str, tuple[float, str]] = {
+    "rel_tol": (0.99, "two logprobs never differ by more than the larger of them, so that 1 accepts every logprob"),
+    "abs_tol": (1.0, "a logprob that is wrong by 1 is a probability that is wrong by a factor of 2.7"),
+    "margin": (2.0, "a token that is less likely by more than this can't be the best even with abs_tol 1"),
+    "max_kl": (0.5, "the divergence can't be larger even with abs_tol 1"),
+}
+"""The largest value of each tolerance, and why. With larger tolerances, wrong outputs pass.
+
+``margin`` and ``max_kl`` follow from ``abs_tol``, as in docs/outputs.md: 2 · ``abs_tol`` and ``abs_tol``² / 2.
+"""
+
 
 class Policy(Model):
     """A way to compare outputs with those of Hugging Face, with tolerances. docs/outputs.md describes each policy.
@@ -40,6 +51,13 @@ class Policy(Model):
         for name in sorted(self.model_fields_set - {"name", *known}):
             hint = f"the tolerances of this policy are {', '.join(known)}"
             raise MisfitError(f"the policy {self.name} has no tolerance {name}", name, hint=hint)
+        return self
+
+    @model_validator(mode="after")
+    def _can_fail(self) -> "Policy":
+        for name, (largest, why) in LARGEST.items():
+            if (value := getattr(self, name)) is not None and value > largest:
+                raise MisfitError(f"{name} must be at most {largest:g}, not {value:.15g}", name, hint=why)
         return self
 
 

@@ -130,6 +130,11 @@ class Request(Model):
         return next(changed, None)
 
     @property
+    def can_get_a_token(self) -> bool:
+        """Return whether a step runs before the request is aborted, so that it can get a token."""
+        return self.abort_step is None or self.abort_step > self.join_step
+
+    @property
     def is_repeatable(self) -> bool:
         """Return whether the request gets the same tokens in every run, because it is greedy or has a seed."""
         return self.temperature == 0 or self.seed is not None

@@ -99,14 +99,14 @@ def test_missing_and_extra_tokens_are_counted() -> None:
 
 
 def test_a_logprob_beyond_either_tolerance_fails() -> None:
-    verdict = checked(with_logprob(2, -0.5), by=policy(abs_tol=10))
+    verdict = checked(with_logprob(2, -0.5), by=policy(abs_tol=1))
     assert verdict.headline == "request 3: logprob of token 2 is -0.5000, Hugging Face says -0.3000"
     assert marked(verdict) == [2]
     assert verdict.rule == (
         'docs/outputs.md "Policies": exact for float32: the same tokens and ranks, logprobs within rel_tol 0.35 and '
-        "abs_tol 10"
+        "abs_tol 1"
     )
-    assert checked(with_logprob(2, -0.32), by=policy(abs_tol=10)).passed
+    assert checked(with_logprob(2, -0.32), by=policy(abs_tol=1)).passed
     assert not checked(with_logprob(2, -0.32)).passed
     assert checked(with_logprob(2, -0.309)).passed
     assert checked(with_logprob(2, -0.291)).passed

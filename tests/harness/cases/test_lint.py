@@ -1,0 +1,44 @@
+"""Tests of the checks of a suite file that its schema can't make."""
+
+from pathlib import Path
+
+import pytest
+
+from harness.cases.lint import lint_suite
+from harness.suites.loader import SuiteError, load_suite
+
+SUITE = """\
+suite: mine
+kind: {kind}
+cases:
+  - id: one
+    {case}
+"""
+
+
+def problems(folder: Path, case: str, kind: str = "output") -> list[str]:
+    """Return the lines that ``lint_suite`` reports for a suite with one case, without the name of the file."""
+    path = folder / "mine.yaml"
+    path.write_text(SUITE.format(kind=kind, case=case), encoding="utf-8")
+    try:
+        lint_suite(load_suite(path), ())
+    except SuiteError as error:
+        return [line.removeprefix(f"{path}:") for line in str(error).splitlines()]
+    return []
+
+
+@pytest.mark.parametrize(
+    ("draws", "temperature", "found"),
+    [
+        (1, 1.0, True),
+        (4, 1.0, True),
+        (5, 1.0, False),
+        (1, 0.0, False),
+    ],
+)
+def test_draws_are_enough_for_the_check_to_fail(tmp_path: Path, draws: int, temperature: float, found: bool) -> None:
+    request = f"{{prompt: {{random_tokens: 5}}, max_tokens: 2, temperature: {temperature}}}"
+    case = f"{{requests: [{request}], expect: {{output: distribution, draws: {draws}}}}}"
+    case = case.removeprefix("{").removesuffix("}").replace(", expect", "\n    expect")
+    says = f"6:43: cases[0].expect.draws: draws {draws} are so few that any distribution of tokens would be accepted"
+    assert problems(tmp_path, case) == ([f"{says} — use 5 or more, such as 50"] if found else [])

@@ -14,7 +14,7 @@ from harness.checks.output.distribution import draws_that_can_fail
 from harness.checks.output.draws import LARGE_NOISE
 from harness.suites.discovery import SUITE_SUFFIXES
 from harness.suites.loader import LoadedSuite, Problem, SuiteError
-from harness.suites.markers import MARKERS, closest
+from harness.suites.markers import MARKERS, SET_BY, closest
 from harness.suites.schema import OutputCase
 from harness.suites.yaml import YamlPath, read_yaml
 from harness.utils.paths import resolved
@@ -56,8 +56,11 @@ def _markers(loaded: LoadedSuite, known: Collection[str]) -> Iterator[Problem]:
     for index, case in enumerate(suite.cases):
         named += [(("cases", index, "markers", i), name) for i, name in enumerate(case.markers)]
     for path, name in named:
-        if name not in known:
-            there_are = ", ".join(sorted(MARKERS))
+        if name in SET_BY:
+            what = f"the marker {name} is not set by `markers`, but by {SET_BY[name]}"
+            yield loaded.problem(path, what, "remove it, so that -m selects only tests to which it applies")
+        elif name not in known:
+            there_are = ", ".join(sorted(MARKERS.keys() - SET_BY.keys()))
             hint = f"{closest(name, known)}the markers of the harness are {there_are}; register others with pytest"
             yield loaded.problem(path, f"marker {name!r} is not known", hint)
 

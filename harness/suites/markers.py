@@ -24,6 +24,19 @@ MARKERS: Mapping[str, str] = {
 }
 """Markers that the harness defines, with their descriptions."""
 
+SET_BY: Mapping[str, str] = {
+    "cpu": "the parameter backend (eager or inductor)",
+    "spyre": "the parameter backend (sendnn)",
+    "simulated": "the parameter backend (sendnn), on a machine without torch_sendnn",
+    "http": "the parameter entry_point (http)",
+    "multi": "the parameter tensor_parallel_size (above 1)",
+    "prefix_caching": "the option enable_prefix_caching of the case's scheduler",
+    "output": "the key kind of the suite",
+    "scheduler_steps": "the key kind of the suite",
+    "behaviour": "the key kind of the suite",
+}
+"""Markers that a suite must not list, each with what sets it. Otherwise ``-m spyre`` could select a test on a CPU."""
+
 ONLY_IF_NAMED = ("slow", "full_model")
 """Markers of tests that are run only if the marker expression names the marker."""
 

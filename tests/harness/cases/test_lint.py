@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from harness.cases.lint import lint_suite
+from harness.suites.expand import Configuration
 from harness.suites.loader import SuiteError, load_suite
+from harness.suites.markers import SET_BY
 
 SUITE = """\
 suite: mine
@@ -42,3 +44,20 @@ def test_draws_are_enough_for_the_check_to_fail(tmp_path: Path, draws: int, temp
     case = case.removeprefix("{").removesuffix("}").replace(", expect", "\n    expect")
     says = f"6:43: cases[0].expect.draws: draws {draws} are so few that any distribution of tokens would be accepted"
     assert problems(tmp_path, case) == ([f"{says} — use 5 or more, such as 50"] if found else [])
+
+
+@pytest.mark.parametrize("marker", SET_BY)
+def test_a_marker_that_another_key_sets_is_refused(tmp_path: Path, marker: str) -> None:
+    case = f"""markers: [preemption, {marker}]
+    requests: [{{prompt: {{random_tokens: 5}}, max_tokens: 2}}]
+    expect: {{output: alone}}"""
+    [line] = problems(tmp_path, case)
+    assert line.startswith(f"5:27: cases[0].markers[1]: the marker {marker} is not set by `markers`, but by the ")
+    assert " — remove it" in line
+
+
+def test_markers_of_the_backend_and_the_entry_point_can_only_be_set_by_them() -> None:
+    """Markers of a configuration are refused in suites, except those of schedulers."""
+    every = Configuration("tiny-granite", "sendnn", 2, entry_point="http").markers
+    others = Configuration("tiny-granite", "eager").markers
+    assert {*every, *others} - SET_BY.keys() == {"cb"}

@@ -41,6 +41,8 @@ from harness.utils.digests import content, digest_of
 
 SERVER_PROPERTY = "spyre_cb_server"
 """Name of the user property of a test whose shared server was replaced before the test. Its value says why."""
+DAMAGED_PROPERTY = "spyre_cb_damaged"
+"""Name of the user property of a test that ignored a damaged file of references. Its value names it and the remedy."""
 TOO_MANY = "to run that many tests, raise max_tests in the suite, or use --cb-max-tests"
 
 
@@ -159,6 +161,7 @@ class CaseItem(pytest.Item):
             self._run()
         finally:
             self.user_properties.append((SPENT_PROPERTY, json.dumps(spent.take())))
+            self.user_properties += [(DAMAGED_PROPERTY, f"{what}; {self._fix}") for what in self._damaged()]
 
     def _run(self) -> None:
         if self.config.option.cb_require_hardware and self.get_closest_marker("simulated"):
@@ -176,6 +179,17 @@ class CaseItem(pytest.Item):
             if draws_failures(self.config):
                 text += picture_text(verdicts, shutil.get_terminal_size().columns)
             raise CaseFailedError(failed[0].headline, text)
+
+    def _damaged(self) -> list[str]:
+        """Return, for each damaged file of reference outputs that the test has ignored, a sentence that names it."""
+        damaged = self.settings.oracle.damaged
+        found = list(dict.fromkeys(damaged))
+        damaged.clear()
+        return found
+
+    @property
+    def _fix(self) -> str:
+        return f"to compute and write it:  spyre-cb references {shown_file(self.path)}"
 
     def _properties(self, name: str) -> list[tuple[str, object]]:
         return [pair for pair in self.user_properties if pair[0] == name]
@@ -277,8 +291,7 @@ class CaseItem(pytest.Item):
         if isinstance(excinfo.value, StructureError | CaseError):
             return self._located(place_in_case(self.expanded.case, excinfo.value), str(excinfo.value))
         if isinstance(excinfo.value, ReferenceMissingError | ReferenceFileError):
-            fix = f"to compute and write it:  spyre-cb references {shown_file(self.path)}"
-            return self._located((), f"{excinfo.value}; {fix}")
+            return self._located((), f"{excinfo.value}; {self._fix}")
         if isinstance(excinfo.value, GoldenError | CheckpointError):
             return self._located((), str(excinfo.value))
         return super().repr_failure(excinfo, *args, **kwargs)

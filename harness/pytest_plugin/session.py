@@ -30,7 +30,7 @@ with gc_paused():  # Collections during the imports would find nothing to free, 
     from harness.pytest_plugin import register as plugins
     from harness.pytest_plugin import report_options
     from harness.pytest_plugin.isolation.messages import SERVING
-    from harness.pytest_plugin.items import SERVER_PROPERTY, CaseItem, SuiteFile
+    from harness.pytest_plugin.items import DAMAGED_PROPERTY, SERVER_PROPERTY, CaseItem, SuiteFile
     from harness.pytest_plugin.known_failures.plugin import KnownFailures
     from harness.pytest_plugin.links import is_new
     from harness.pytest_plugin.settings import Settings, driver_from_options, settings_key
@@ -238,16 +238,17 @@ def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Write a line for each server that was replaced, and a line for each reason of skipped tests."""
-    replaced = {
-        (report.nodeid, value): None
+    """Write a line for each server that was replaced, each damaged file, and each reason of skipped tests."""
+    properties = [
+        (report.nodeid, name, value)
         for reports in terminalreporter.stats.values()
         for report in reports
         for name, value in getattr(report, "user_properties", ())
-        if name == SERVER_PROPERTY
-    }
-    for nodeid, why in replaced:
+    ]
+    for nodeid, why in dict.fromkeys((nodeid, value) for nodeid, name, value in properties if name == SERVER_PROPERTY):
         terminalreporter.write_line(f"warning: before {nodeid}, {why}", yellow=True)
+    for what in dict.fromkeys(value for _, name, value in properties if name == DAMAGED_PROPERTY):
+        terminalreporter.write_line(f"warning: not used: {what}", yellow=True)
     reasons = Counter(
         report.longrepr[2].removeprefix("Skipped: ")
         for report in terminalreporter.stats.get("skipped", ())

@@ -26,7 +26,10 @@ DIGITS = 6
 
 
 class ReferenceFileError(ValueError):
-    """A file of reference outputs can't be read, or its digest is wrong. The message is one sentence for the user."""
+    """A file of reference outputs can't be read, or its digest is wrong. The message is one sentence for the user.
+
+    It does not say how to write the file again, because the command needs the suite, which the caller knows.
+    """
 
 
 class _Sequence(Model):
@@ -81,7 +84,7 @@ def read_references(path: Path) -> ReferenceFile | None:
         file = _ADAPTER.validate_python(data)
         if file.reference != FORMAT or file.digest != _digest(data):
             what = "this file of reference outputs is damaged or was edited by hand: its digest is wrong"
-            raise ReferenceFileError(f"{path}: {what}; to write it again, run spyre-cb references")
+            raise ReferenceFileError(f"{path}: {what}")
         return ReferenceFile(file.model_digest, {s.key: _reference(s) for s in file.sequences})
     except ValidationError as error:
         first = error.errors()[0]

@@ -24,10 +24,12 @@ class Oracle:
     """Provides reference outputs.
 
     If ``may_compute`` is False, as in CI, reference outputs are only read from the files next to the suites. It is then
-    an error if a reference output is missing.
+    an error if a reference output is missing. Otherwise a damaged file is ignored, and ``damaged`` gets a sentence
+    that names it and says what is wrong.
     """
 
     may_compute: bool = True
+    damaged: list[str] = field(default_factory=list)
     _known: dict[tuple[str, str], Reference] = field(default_factory=dict)
 
     def references(
@@ -57,13 +59,15 @@ class Oracle:
     def on_file(self, checkpoint: Checkpoint, wanted: Sequence[Wanted], file: Path | None) -> list[Reference | None]:
         """Return the references in the file, in the order of ``wanted``.
 
-        An entry of the result is None if the file does not have the reference, or if the file is of another model.
+        An entry of the result is None if the file does not have the reference, or if the file is of another model. If
+        ``may_compute`` is False, this raises ReferenceFileError if the file is damaged.
         """
         try:
             held = read_references(file) if file is not None else None
-        except ReferenceFileError:
+        except ReferenceFileError as error:
             if not self.may_compute:
                 raise
+            self.damaged.append(str(error))
             held = None
         if held is None or held.model_digest != checkpoint.digest:
             return [None] * len(wanted)

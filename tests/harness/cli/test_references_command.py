@@ -102,7 +102,21 @@ def test_a_reference_that_was_edited_is_not_believed(folder: Path) -> None:
     FILE.write_text(FILE.read_text(encoding="utf-8").replace("pixels", "voxels"), encoding="utf-8")
     done = run(folder, "mine.yaml", CI="true")
     assert done.returncode == 1
-    assert "is damaged or was edited by hand: its digest is wrong" in done.stdout
+    fix = "to compute and write it:  spyre-cb references mine.yaml"
+    damaged = f"{FILE}: this file of reference outputs is damaged or was edited by hand: its digest is wrong; {fix}\n"
+    assert damaged in done.stdout
+    assert "to write it again" not in done.stdout
+
+
+def test_a_damaged_file_that_is_not_used_is_named_once_at_the_end(folder: Path) -> None:
+    assert main(["references", "mine.yaml"]) == 0
+    write(folder, mine=OUTPUT.replace("cases:", "parameters: {max_num_seqs: [1, 2]}\ncases:"))
+    FILE.write_text(FILE.read_text(encoding="utf-8"), encoding="utf-16")
+    done = run(folder, "mine.yaml")
+    assert done.returncode == 0
+    [line] = [line for line in done.stdout.splitlines() if line.startswith("warning: ")]
+    assert f"{FILE}: cannot be read: " in line
+    assert line.endswith("; to compute and write it:  spyre-cb references mine.yaml")
 
 
 def test_bless_writes_references_and_removes_stale_ones(folder: Path) -> None:

@@ -296,7 +296,10 @@ def test_a_damaged_file_is_an_error_in_ci_and_computed_around_elsewhere(checkpoi
     file.write_text("{", encoding="utf-8")
     with pytest.raises(ReferenceFileError):
         Oracle(may_compute=False).references(checkpoint, REQUESTS, file)
-    assert len(Oracle().references(checkpoint, REQUESTS, file)) == 2
+    oracle = Oracle()
+    assert len(oracle.references(checkpoint, REQUESTS, file)) == 2
+    [damaged] = oracle.damaged
+    assert damaged.startswith(f"{file}: this is not a file of reference outputs: ")
 
 
 def test_a_file_holds_just_what_is_wanted_or_is_written_again(checkpoint: Checkpoint, file: Path) -> None:

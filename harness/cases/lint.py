@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 
-from harness.cases.behaviour.named import CHECKS, find
+from harness.cases.behaviour.named import CHECKS, find, why_unfit
 from harness.checks.output.distribution import draws_that_can_fail
 from harness.checks.output.draws import LARGE_NOISE
 from harness.suites.discovery import SUITE_SUFFIXES
@@ -66,14 +66,19 @@ def _markers(loaded: LoadedSuite, known: Collection[str]) -> Iterator[Problem]:
 
 
 def _checks(loaded: LoadedSuite) -> Iterator[Problem]:
-    """Yield a problem for each check that a behaviour case names, but that does not exist."""
+    """Yield a problem for each check that a behaviour case names, but that does not exist or can't be called."""
     for index, case in enumerate(loaded.suite.cases):
         for number, action in enumerate(getattr(case, "actions", ())):
-            if action.check is None or find(action.check.name) is not None:
+            if action.check is None:
                 continue
-            hint = f"{closest(action.check.name, CHECKS)}use one of {', '.join(CHECKS)}, or package.module:function"
-            path = ("cases", index, "actions", number, "check")
-            yield loaded.problem(path, f"there is no check {action.check.name!r}", hint)
+            path, name = ("cases", index, "actions", number, "check"), action.check.name
+            function = find(name)
+            if function is None:
+                hint = f"{closest(name, CHECKS)}use one of {', '.join(CHECKS)}, or package.module:function"
+                yield loaded.problem(path, f"there is no check {name!r}", hint)
+            elif why := why_unfit(function, action.check.options):
+                hint = "a check is a coroutine function (context, **options) that returns a sentence"
+                yield loaded.problem(path, f"{name!r} is not a check: {why}", hint)
 
 
 def _draws(loaded: LoadedSuite) -> Iterator[Problem]:

@@ -6,13 +6,18 @@ from typing import Any
 from _pytest._code.code import ReprFileLocation, TerminalRepr
 from _pytest._io import TerminalWriter
 
+from harness.report.printable import printable
+
 
 class FailureRepr(TerminalRepr):
-    """A failure in pytest's output: ``text`` in the section FAILURES, and ``headline`` in the short summary."""
+    """A failure in pytest's output: ``text`` in the section FAILURES, and ``headline`` in the short summary.
+
+    Control characters in them, for example of a stop string or of an engine's text, are escaped.
+    """
 
     def __init__(self, headline: str, text: str, file: str, line: int) -> None:
-        self.text = text
-        self.reprcrash = ReprFileLocation(file, line, headline)
+        self.text = printable(text)
+        self.reprcrash = ReprFileLocation(file, line, printable(headline))
 
     def toterminal(self, tw: TerminalWriter) -> None:
         for line in self.text.splitlines():

@@ -30,6 +30,7 @@ from harness.pytest_plugin.results import RESULT_PROPERTY, SPENT_PROPERTY
 from harness.pytest_plugin.settings import Count, Settings, draws_failures, settings_key
 from harness.references import ReferenceFileError, ReferenceMissingError
 from harness.references.structures import StructureError
+from harness.report.printable import printable
 from harness.suites.expand import Expanded, TooManyTestsError, expand
 from harness.suites.loader import LoadedSuite, SuiteError, load_suite
 from harness.suites.markers import registered
@@ -300,7 +301,7 @@ class CaseItem(pytest.Item):
         """Return ``what`` after the position of the value at the path ``at`` of the case, or of the case for ()."""
         if at:
             return str(self.loaded.problem(("cases", self.expanded.index, *at), what, ""))
-        return f"{self.loaded.place_of_case(self.expanded.index)}: {self.expanded.case.id}: {what}"
+        return printable(f"{self.loaded.place_of_case(self.expanded.index)}: {self.expanded.case.id}: {what}")
 
     def reportinfo(self) -> tuple[os.PathLike[str] | str, int | None, str]:
         return self.path, self.line - 1, self.name

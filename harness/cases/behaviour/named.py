@@ -7,6 +7,7 @@ package is named ``package.module:function``.
 
 import asyncio
 import importlib
+import inspect
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -37,10 +38,23 @@ def find(name: str) -> CheckFunction | None:
     if ":" not in name:
         return CHECKS.get(name)
     module, _, function = name.partition(":")
+    if not module or module.startswith("."):
+        return None
     try:
         return getattr(importlib.import_module(module), function, None)
     except ImportError:
         return None
+
+
+def why_unfit(function: object, options: Mapping[str, Any]) -> str | None:
+    """Return why ``function`` can't be called as a check with these options, None if it can."""
+    if not callable(function) or not any(map(inspect.iscoroutinefunction, (function, function.__call__))):
+        return "it is not a coroutine function (async def)"
+    try:
+        inspect.signature(function).bind(None, **options)
+    except TypeError as error:
+        return f"it can't be called with the context and the options of the case: {error}"
+    return None
 
 
 async def run_check(context: CaseContext, label: str, wanted: Check) -> list[Verdict]:

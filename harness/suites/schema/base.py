@@ -1,5 +1,6 @@
 """The base class of the pydantic models of the suite format, the types of numbers and names, and MisfitError."""
 
+import unicodedata
 from types import MappingProxyType
 from typing import Annotated, Any
 
@@ -68,5 +69,15 @@ def _a_suites_own(name: str) -> str:
     return name
 
 
+def _without_controls(text: str) -> str:
+    wrong = next((character for character in text if unicodedata.category(character) == "Cc" and character != "\n"), "")
+    if wrong:
+        what = f"the control character U+{ord(wrong):04X} is not allowed, because terminals print this text"
+        raise MisfitError(what, hint="leave it out; line breaks are allowed")
+    return text
+
+
+About = Annotated[str, AfterValidator(_without_controls)]
+"""A text for readers, which is printed as it is."""
 Names = Annotated[tuple[Annotated[MarkerName, AfterValidator(_a_suites_own)], ...], BeforeValidator(one_or_many)]
 Requirements = Annotated[tuple[RequirementId, ...], BeforeValidator(one_or_many)]

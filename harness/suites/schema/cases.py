@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from harness.suites.schema.actions import Action, Requests
 from harness.suites.schema.base import (
+    About,
     MisfitError,
     Model,
     Names,
@@ -29,7 +30,7 @@ class Case(Model):
     """The fields that cases of all kinds have."""
 
     id: Slug
-    about: Annotated[str, StringConstraints(min_length=1)] = ""
+    about: Annotated[About, StringConstraints(min_length=1)] = ""
     requirement: Requirements = ()
     markers: Names = ()
     limits: Limits = Limits()

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from harness.suites.schema.base import MisfitError, Model, Names, Size, SuiteName, as_tuple, one_or_many
+from harness.suites.schema.base import About, MisfitError, Model, Names, Size, SuiteName, as_tuple, one_or_many
 from harness.suites.schema.cases import BehaviourCase, Case, OutputCase, RequestsCase, StepsCase
 from harness.suites.schema.policy import PolicyName
 from harness.suites.schema.schedulers import FORMATS, OPTION_KEYS, Scheduler
@@ -44,7 +44,7 @@ class AnySuite(Model):
 
     suite: SuiteName
     kind: str
-    about: str = ""
+    about: About = ""
     markers: Names = ()
     parameters: Parameters = Parameters()
     max_tests: Size = 200

@@ -18,6 +18,19 @@ cases:
 """
 
 
+async def a_check(context: object) -> str:
+    """Return the sentence of a check that passes."""
+    return f"it passes with {context}"
+
+
+class _Check:
+    async def __call__(self, context: object) -> str:
+        return await a_check(context)
+
+
+an_object_that_is_a_check = _Check()
+
+
 def problems(folder: Path, case: str, kind: str = "output") -> list[str]:
     """Return the lines that ``lint_suite`` reports for a suite with one case, without the name of the file."""
     path = folder / "mine.yaml"
@@ -61,3 +74,30 @@ def test_markers_of_the_backend_and_the_entry_point_can_only_be_set_by_them() ->
     every = Configuration("tiny-granite", "sendnn", 2, entry_point="http").markers
     others = Configuration("tiny-granite", "eager").markers
     assert {*every, *others} - SET_BY.keys() == {"cb"}
+
+
+@pytest.mark.parametrize(
+    ("check", "says"),
+    [
+        ('"os:system"', "'os:system' is not a check: it is not a coroutine function (async def) — a check is a"),
+        ('"os:sep"', "'os:sep' is not a check: it is not a coroutine function (async def)"),
+        ('"os:no_such"', "there is no check 'os:no_such'"),
+        ('":f"', "there is no check ':f'"),
+        ('".x:f"', "there is no check '.x:f'"),
+        (
+            "{name: slow-reader, options: {secnds: 2}}",
+            "'slow-reader' is not a check: it can't be called with the context and the options of the case: "
+            "got an unexpected keyword argument 'secnds'",
+        ),
+        ("{name: slow-reader, options: {seconds: 2}}", ""),
+        ('"tests.harness.cases.test_lint:a_check"', ""),
+        ('"tests.harness.cases.test_lint:an_object_that_is_a_check"', ""),
+    ],
+)
+def test_a_named_check_is_a_coroutine_function_that_takes_the_options(tmp_path: Path, check: str, says: str) -> None:
+    found = problems(tmp_path, f"actions: [{{check: {check}}}]", "behaviour")
+    if not says:
+        assert found == []
+        return
+    [line] = found
+    assert f"cases[0].actions[0].check: {says}" in line

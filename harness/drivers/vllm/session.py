@@ -231,15 +231,18 @@ def _completion(output: Any) -> Completion:
 def _wait_for_the_grammar(request: Any) -> None:
     """Wait until vLLM has compiled the constraint of a request, so that schedules don't depend on the compile time.
 
-    While a constraint is being compiled, vLLM keeps the request in a separate queue and does not schedule it.
+    While a constraint is being compiled, vLLM keeps the request in a separate queue and does not schedule it. Raises
+    ValueError with vLLM's reason if the constraint can't be compiled.
     """
     structure = getattr(request, "structured_output_request", None)
     if structure is None:
         return
-    from vllm.v1.request import RequestStatus
-
     until = time.monotonic() + SECONDS_TO_COMPILE
     while not structure.is_grammar_ready and time.monotonic() < until:
         time.sleep(0.001)
-    if structure.is_grammar_ready and not isinstance(structure.grammar, Exception):
+    if isinstance(structure.grammar, Exception):
+        raise ValueError(str(structure.grammar)) from structure.grammar
+    if structure.is_grammar_ready:
+        from vllm.v1.request import RequestStatus
+
         request.status = RequestStatus.WAITING

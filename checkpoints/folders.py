@@ -32,3 +32,11 @@ def why_unusable(folder: Path) -> str | None:
         return f"has an {INDEX} that cannot be read"
     missing = sorted(str(shard) for shard in shards - weights)
     return f"lacks the weights {missing[0]!r} that {INDEX} names" if missing else None
+
+
+def weight_files(folder: Path) -> tuple[Path, ...]:
+    """Return the files with the weights of a complete checkpoint, sorted: those in the index, or all."""
+    if (folder / INDEX).is_file():
+        shards = set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values())
+        return tuple(folder / shard for shard in sorted(shards))
+    return tuple(sorted(folder.glob("*.safetensors")))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from checkpoints import digests, folders, hub, known, places, smollm2
+from checkpoints import configuration, digests, folders, hub, known, places, smollm2, weights
 from checkpoints.errors import CheckpointError
 
 MODEL_LIST = "VLLM_SPYRE_TEST_MODEL_LIST"
@@ -40,7 +40,7 @@ def resolve(name: str, revision: str | None = None) -> Checkpoint:
     A hub id is ``org/name``. Its revision can be given as ``org/name@revision`` or as ``revision``. A folder with the
     name of a built-in model can be given as ``./name``. The built-in model is checked against its ``SHA256SUMS`` at
     every call. ``smollm2-135m`` and hub models are downloaded if they are not on this machine. Raises CheckpointError
-    if the model is not available.
+    if the model is not available, if its configuration has a wrong value, or if its weights are damaged.
     """
     given = name.strip()
     if not given:
@@ -62,6 +62,9 @@ def resolve(name: str, revision: str | None = None) -> Checkpoint:
     wanting = folders.why_unusable(path)
     if wanting is not None:
         raise CheckpointError(f"{name!r} is not a usable checkpoint: {str(path)!r} {wanting}")
+    config = configuration.read_config(path / "config.json")
+    configuration.check_values(path, config)
+    weights.check_weights(path, config)
     return Checkpoint(
         name=name,
         label=_label(plain, revision),

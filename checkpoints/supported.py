@@ -7,14 +7,15 @@ scaling and quantisations were not tested individually: they are refused because
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from checkpoints.errors import CheckpointError, one_line
+from checkpoints.configuration import SUPPORTED, read_config
+from checkpoints.errors import CheckpointError
 from checkpoints.resolve import Checkpoint
 
-SUPPORTED = ("GraniteForCausalLM", "LlamaForCausalLM")
+_NEEDED = ("hidden_size", "num_attention_heads", "num_hidden_layers")
+"""The fields from which the engine computes the size of its KV cache before it loads the model."""
 
 
 def check_supported(checkpoint: Checkpoint) -> None:
@@ -22,22 +23,11 @@ def check_supported(checkpoint: Checkpoint) -> None:
 
     Only config.json is read. The message names the first setting that ibm-fms does not support, and its consequence.
     """
-    config = _read_config(checkpoint)
-    for check in (_architecture, _quantisation, _head_size, _rope, _activation):
+    config = read_config(checkpoint.path / "config.json")
+    for check in (_architecture, _quantisation, _head_size, _rope, _activation, _needed):
         complaint = check(config)
         if complaint is not None:
             raise CheckpointError(f"{checkpoint.name!r} cannot run on the reference engine: {complaint}")
-
-
-def _read_config(checkpoint: Checkpoint) -> Mapping[str, Any]:
-    path = checkpoint.path / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"cannot read the configuration {str(path)!r}: {one_line(error)}") from None
-    if not isinstance(config, dict):
-        raise CheckpointError(f"the configuration {str(path)!r} is not a JSON object")
-    return config
 
 
 def _architecture(config: Mapping[str, Any]) -> str | None:
@@ -111,3 +101,8 @@ def _activation(config: Mapping[str, Any]) -> str | None:
     if config["architectures"][0] != "LlamaForCausalLM" or name in ("silu", "swish"):
         return None
     return f"hidden_act is {name!r}, but ibm-fms silently runs every llama with silu"
+
+
+def _needed(config: Mapping[str, Any]) -> str | None:
+    missing = [name for name in _NEEDED if name not in config]
+    return f"its config.json has no {missing[0]}" if missing else None

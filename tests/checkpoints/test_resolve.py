@@ -15,6 +15,8 @@ import checkpoints
 from checkpoints import CheckpointError, digests, folders, hub, places, smollm2
 
 REAL = places.TINY_GRANITE
+NO_TENSORS = (2).to_bytes(8, "little") + b"{}"
+"""The content of a safetensors file without tensors."""
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +46,7 @@ def make_model() -> Callable[[Path], Path]:
         folder.mkdir(parents=True)
         (folder / "config.json").write_text('{"architectures": ["GraniteForCausalLM"]}')
         (folder / "tokenizer.json").write_text("{}")
-        (folder / "model.safetensors").write_bytes(b"weights")
+        (folder / "model.safetensors").write_bytes(NO_TENSORS)
         (folder / "README.md").write_text("about it")
         return folder
 
@@ -170,7 +172,9 @@ def test_the_digest_is_of_what_determines_outputs(tmp_path: Path, make_model: Ca
     assert checkpoints.resolve(str(other)).digest == first
     seen = {first}
     for name in ("config.json", "tokenizer.json", "model.safetensors", "generation_config.json", "merges.txt"):
-        (other / name).write_text("changed")
+        header = b'{"__metadata__": {}}'
+        weights = len(header).to_bytes(8, "little") + header
+        (other / name).write_bytes(weights if name == "model.safetensors" else b'{"changed": true}')
         seen.add(checkpoints.resolve(str(other)).digest)
     assert len(seen) == 6
 
@@ -220,7 +224,7 @@ def test_a_missing_shard_is_refused(tmp_path: Path, make_model: Callable[[Path],
     index = folder / folders.INDEX
     index.write_text(json.dumps({"weight_map": {"a": "model.safetensors", "b": "model-2.safetensors"}}))
     assert "lacks the weights 'model-2.safetensors'" in refusal(str(folder))
-    (folder / "model-2.safetensors").write_bytes(b"")
+    (folder / "model-2.safetensors").write_bytes(NO_TENSORS)
     assert checkpoints.resolve(str(folder)).path == folder
     for text in ("{", "[]", "{}"):
         index.write_text(text)

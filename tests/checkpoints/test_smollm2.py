@@ -24,7 +24,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def fake_build(into: Path) -> None:
     """Write a fake config.json and model.safetensors. Tests compute their digests and never load them."""
     (into / "config.json").write_text("{}")
-    (into / "model.safetensors").write_bytes(b"weights")
+    (into / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
 
 
 def never(into: Path) -> None:

@@ -11,7 +11,13 @@ import pytest
 
 from checkpoints import Checkpoint, CheckpointError, check_supported, smollm2
 
-GRANITE = {"architectures": ["GraniteForCausalLM"], "hidden_size": 64, "num_attention_heads": 4, "hidden_act": "silu"}
+GRANITE = {
+    "architectures": ["GraniteForCausalLM"],
+    "hidden_size": 64,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 2,
+    "hidden_act": "silu",
+}
 LLAMA = {**GRANITE, "architectures": ["LlamaForCausalLM"]}
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
 
@@ -122,6 +128,12 @@ def test_rotary_scaling(check: Callable[[Any], str], config: dict[str, Any], mor
 
 def test_rotary_parameters_of_the_wrong_kind(check: Callable[[Any], str]) -> None:
     assert "a JSON object is expected" in check({**GRANITE, "rope_parameters": "default"})
+
+
+@pytest.mark.parametrize("name", ["hidden_size", "num_attention_heads", "num_hidden_layers"])
+def test_a_field_that_the_engine_needs_is_missing(check: Callable[[Any], str], name: str) -> None:
+    config = {key: value for key, value in GRANITE.items() if key != name}
+    assert check(config).endswith(f"its config.json has no {name}")
 
 
 def test_quantised_weights(check: Callable[[Any], str]) -> None:

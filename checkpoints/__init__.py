@@ -12,6 +12,7 @@ from checkpoints.known import CatalogueEntry, catalogue
 from checkpoints.places import cache_folder
 from checkpoints.resolve import Checkpoint, resolve, test_models
 from checkpoints.supported import check_supported
+from checkpoints.tokenizers import load_tokenizer
 
 __all__ = [
     "CatalogueEntry",
@@ -20,6 +21,7 @@ __all__ = [
     "cache_folder",
     "catalogue",
     "check_supported",
+    "load_tokenizer",
     "resolve",
     "test_models",
 ]

@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from checkpoints import Checkpoint
+from checkpoints import Checkpoint, load_tokenizer
 
 
 class ChatTemplateError(ValueError):
@@ -25,14 +25,12 @@ class Tokenizer:
         self.eos_token_ids = eos_token_ids(checkpoint.path)
 
     def load(self) -> None:
-        """Load the tokenizer now. Raises whatever error transformers raises."""
+        """Load the tokenizer now. Raises CheckpointError if transformers cannot load it."""
         _ = self._tokenizer
 
     @cached_property
     def _tokenizer(self) -> Any:
-        from transformers import AutoTokenizer
-
-        return AutoTokenizer.from_pretrained(self._path)
+        return load_tokenizer(self._path)
 
     @property
     def fast(self) -> Any:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from checkpoints import Checkpoint
+from checkpoints import Checkpoint, load_tokenizer
 from harness.references.values import ReferenceMissingError, Wanted
 from harness.types import Structure
 
@@ -71,10 +71,10 @@ def _vocabulary(checkpoint: Checkpoint) -> Any:
         raise StructureError(
             f"reference outputs of requests with structured_outputs need llguidance: {remedy}"
         ) from error
-    from transformers import AutoTokenizer, GenerationConfig
+    from transformers import GenerationConfig
 
     end = GenerationConfig.from_pretrained(checkpoint.path).eos_token_id
-    return from_tokenizer(AutoTokenizer.from_pretrained(checkpoint.path), eos_token=end)
+    return from_tokenizer(load_tokenizer(checkpoint.path), eos_token=end)
 
 
 @lru_cache(maxsize=64)

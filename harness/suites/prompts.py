@@ -10,7 +10,7 @@ from functools import lru_cache
 from itertools import chain, cycle, islice
 from typing import Any
 
-from checkpoints import Checkpoint, resolve
+from checkpoints import Checkpoint, load_tokenizer, resolve
 from harness.suites.schema import Prompt, Request
 from harness.suites.schema.structured import StructuredOutputs
 from harness.types import RequestSpec
@@ -50,10 +50,11 @@ def model_of_run(name: str) -> Checkpoint:
 
 @lru_cache(maxsize=8)
 def vocabulary_of(checkpoint: Checkpoint) -> Vocabulary:
-    """Load the tokenizer and the configuration of a checkpoint, and return its vocabulary. The result is cached."""
-    from transformers import AutoTokenizer
+    """Load the tokenizer and the configuration of a checkpoint, and return its vocabulary. The result is cached.
 
-    tokenizer: Any = AutoTokenizer.from_pretrained(checkpoint.path)
+    Raises CheckpointError if transformers cannot load the tokenizer.
+    """
+    tokenizer: Any = load_tokenizer(checkpoint.path)
     special = set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
     return Vocabulary(
         encode=lambda text: tuple(tokenizer(text)["input_ids"]),

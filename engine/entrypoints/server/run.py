@@ -51,7 +51,15 @@ def run(settings: ServerSettings) -> int:
                 f"cannot set up the model and a KV cache of {blocks} blocks: {_one_line(error)}"
             ) from error
         with closing(engine):
+            _load_tokenizer(engine)
             return serve(engine, settings, listener)
+
+
+def _load_tokenizer(engine: Engine) -> None:
+    try:
+        engine.tokenizer.load()
+    except CheckpointError as error:
+        raise StartError(str(error)) from error
 
 
 def _one_line(error: Exception) -> str:

@@ -1,6 +1,7 @@
 """Tests of the server's API keys, size limits, full queue, shutdown, command-line errors, and engine failures."""
 
 import json
+import shutil
 import signal
 import socket
 import subprocess
@@ -26,6 +27,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from checkpoints import resolve
 from engine.entrypoints.server.__main__ import main
 from tests.helpers.budget import examples
 from tests.helpers.narrow import present
@@ -225,6 +227,17 @@ def test_what_is_typed_wrongly_is_one_sentence_and_status_2(
     assert output.err.startswith("python -m engine.entrypoints.server: ")
     assert says in output.err
     assert output.err.count("\n") == 1
+
+
+def test_a_tokenizer_that_cannot_be_read_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = Path(shutil.copytree(resolve("tiny-granite").path, tmp_path / "model"))
+    (folder / "tokenizer.json").write_text("{}")
+    assert main(["--port", "0", "--model", str(folder)]) == 2
+    output = capsys.readouterr()
+    assert output.err.splitlines()[-1] == (
+        f"python -m engine.entrypoints.server: {folder / 'tokenizer.json'}: the tokenizer cannot be read:"
+        " KeyError: 'added_tokens'"
+    )
 
 
 def test_the_command_hands_its_arguments_over() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from checkpoints import Checkpoint, resolve
+from checkpoints import Checkpoint, CheckpointError, resolve
 from harness.suites.prompts import Vocabulary, nameless_spec, prompt_token_ids, request_spec, vocabulary_of
 from harness.suites.schema import FOLDER, Prompt, Request
 from harness.types import RequestSpec, Structure
@@ -195,6 +195,13 @@ def test_a_generation_configuration_may_name_several_ends_of_text(checkpoint: Ch
     shutil.copytree(checkpoint.path, tmp_path / "model")
     (tmp_path / "model" / "generation_config.json").write_text('{"eos_token_id": [0, 2]}', encoding="utf-8")
     assert vocabulary_of(replace(checkpoint, path=tmp_path / "model")).eos_token_ids == {0, 2}
+
+
+def test_a_tokenizer_that_cannot_be_read(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    shutil.copytree(checkpoint.path, tmp_path / "model")
+    (tmp_path / "model" / "tokenizer.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json: the tokenizer cannot be read"):
+        vocabulary_of(replace(checkpoint, path=tmp_path / "model"))
 
 
 # --- requests as drivers take them -----------------------------------------------------------------------------

@@ -10,9 +10,10 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import torch
 from fms.models import get_model, list_variants
+from safetensors import SafetensorError
 from torch import distributed
 
-from checkpoints import Checkpoint
+from checkpoints import Checkpoint, CheckpointError
 from engine.model.fms_parameters import fms_model
 
 LOG = logging.getLogger("engine")
@@ -39,7 +40,8 @@ def load_model(checkpoint: Checkpoint, dtype: torch.dtype, *, divided: bool) -> 
 
     With ``divided`` the model is divided among the processes of torch's process group. Otherwise it is loaded once per
     process for each checkpoint and dtype: engines share it and must not change it. A model whose weights were changed
-    is loaded again. A warning is logged if a checkpoint is cast to float16, the dtype of the device.
+    is loaded again. A warning is logged if a checkpoint is cast to float16, the dtype of the device. Raises
+    CheckpointError if the weights cannot be read.
     """
     settings = json.loads((checkpoint.path / "config.json").read_text(encoding="utf-8"))
     _say_what_is_cast(checkpoint.name, settings, dtype)
@@ -69,14 +71,18 @@ def _weights(model: Any) -> tuple[_Weights, ...]:
 
 def _loaded(checkpoint: Checkpoint, settings: Mapping[str, Any], dtype: torch.dtype, *, divided: bool) -> Any:
     parts = {"distributed_strategy": "tp", "group": distributed.group.WORLD} if divided else {}
-    model = get_model(
-        model_path=str(checkpoint.path),
-        device_type="cpu",
-        data_type=dtype,
-        fused_weights=False,
-        **_described(settings),
-        **parts,
-    ).eval()
+    try:
+        model = get_model(
+            model_path=str(checkpoint.path),
+            device_type="cpu",
+            data_type=dtype,
+            fused_weights=False,
+            **_described(settings),
+            **parts,
+        ).eval()
+    except (OSError, SafetensorError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{checkpoint.path}: the weights cannot be read: {reason}") from error
     _cast_rotations(model, dtype)
     return model
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
-from checkpoints import Checkpoint
+from checkpoints import Checkpoint, CheckpointError
 from harness.references.processors import processed
 from harness.references.structures import constrained, masked
 from harness.references.values import Reference, ReferenceToken, Wanted
@@ -28,7 +28,8 @@ def continuations(
 ) -> list[Reference]:
     """Return the greedy continuation of the prompt of each entry of ``wanted``, in the same order.
 
-    If an entry has tokens in ``given``, these are the continuation, and only their logprobs are computed.
+    If an entry has tokens in ``given``, these are the continuation, and only their logprobs are computed. Raises
+    CheckpointError if transformers cannot load the model, or if the model computes a logit that is not a number.
     """
     found = {i: scored(checkpoint, w.prompt_token_ids, w.given, w.top) for i, w in enumerate(wanted) if w.given}
     if progress and found:
@@ -57,7 +58,8 @@ def scored(
 
     with torch.inference_mode():
         ids = torch.tensor([prompt + token_ids[:-1]])
-        logits = _model(checkpoint)(input_ids=ids, logits_to_keep=len(token_ids)).logits[0].float()
+        out = _model(checkpoint)(input_ids=ids, logits_to_keep=len(token_ids))
+        logits = _checked(checkpoint, out.logits[0].float())
         rows = [masked(checkpoint, row, structure, list(token_ids[:i])) for i, row in enumerate(logits)]
         return Reference(tuple(_tokens(torch.stack(rows).log_softmax(-1), list(token_ids), top)))
 
@@ -74,7 +76,8 @@ def raw_logits(checkpoint: Checkpoint, prompt: tuple[int, ...], rows: Sequence[t
     with torch.inference_mode():
         for first in range(0, len(rows), MAX_ROWS):
             ids = torch.tensor([list(prompt + row[:-1]) for row in rows[first : first + MAX_ROWS]])
-            found.append(_model(checkpoint)(input_ids=ids, logits_to_keep=len(rows[0])).logits.float())
+            out = _model(checkpoint)(input_ids=ids, logits_to_keep=len(rows[0]))
+            found.append(_checked(checkpoint, out.logits.float()))
     return torch.cat(found)
 
 
@@ -105,7 +108,21 @@ def _model(checkpoint: Checkpoint) -> Any:
 
     logging.disable_progress_bar()
 
-    return AutoModelForCausalLM.from_pretrained(checkpoint.path, dtype=torch.float32).eval()
+    try:
+        return AutoModelForCausalLM.from_pretrained(checkpoint.path, dtype=torch.float32).eval()
+    except Exception as error:  # transformers raises whatever its parsers and models raise
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise CheckpointError(f"{checkpoint.path}: transformers cannot load this model: {reason}") from error
+
+
+def _checked(checkpoint: Checkpoint, logits: Any) -> Any:
+    """Return ``logits`` if they are finite; otherwise no token is the most likely one. Raises CheckpointError."""
+    if not logits.isfinite().all():
+        raise CheckpointError(
+            f"{checkpoint.path}: this model has no reference outputs, because it computes logits that are infinite or"
+            " not a number: check its weights and its config.json"
+        )
+    return logits
 
 
 def _greedy(checkpoint: Checkpoint, wanted: Sequence[Wanted]) -> list[Reference]:
@@ -130,7 +147,7 @@ def _greedy(checkpoint: Checkpoint, wanted: Sequence[Wanted]) -> list[Reference]
                 use_cache=True,
                 logits_to_keep=1,
             )
-            past, logits = out.past_key_values, out.logits[:, -1].float()
+            past, logits = out.past_key_values, _checked(checkpoint, out.logits[:, -1].float())
             generated = [[token.token_id for token in row] for row in chosen]
             logits = constrained(checkpoint, logits, wanted, generated)
             logprobs = logits.log_softmax(-1)

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from checkpoints import resolve
+from checkpoints import CheckpointError, resolve
 from engine.backends import BACKENDS, label, sendnn
 from engine.backends.errors import DeviceRefusedError, RecompileError
 from engine.backends.inductor import cpp_compiler
@@ -156,6 +157,15 @@ def test_a_checkpoint_that_is_cast_is_named(dtype: str, tmp_path: Path, caplog: 
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float16}
     logged = f"is in {dtype} and is cast to float16, the only dtype of the device"
     assert [message.partition(" is ")[2] for message in caplog.messages] == [logged.removeprefix("is ")]
+
+
+def test_weights_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    built_in = resolve("tiny-granite")
+    copy = Path(shutil.copytree(built_in.path, tmp_path / "copy"))
+    (copy / "model.safetensors").write_bytes((built_in.path / "model.safetensors").read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="the weights cannot be read: ") as caught:
+        load_model(replace(built_in, path=copy), torch.float32, divided=False)
+    assert str(caught.value).startswith(f"{copy}: ")
 
 
 def test_a_context_of_one_block_has_no_decode_to_compile() -> None:

@@ -1,6 +1,7 @@
 """Tests of reference outputs: they equal Hugging Face's ``generate``, are written to files, and are looked up."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, GenerationConfig
 
-from checkpoints import Checkpoint, resolve
+from checkpoints import Checkpoint, CheckpointError, resolve
 from harness.references import (
     Oracle,
     Reference,
@@ -161,6 +162,34 @@ def test_given_tokens_are_scored_by_the_tokens_before_them(checkpoint: Checkpoin
     assert other.token_ids == (own.token_ids[0], 99, 98)
     after = one(checkpoint, (50, 60, 70, own.token_ids[0], 99), 1)
     assert other.tokens[2].top[0][0] == after.token_ids[0]
+
+
+def test_a_model_whose_logits_are_no_numbers_has_no_reference(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    broken = changed(checkpoint, tmp_path, logits_scaling=0)
+    calls: list[Callable[[], object]] = [
+        lambda: one(broken, (5, 6), 2),
+        lambda: scored(broken, (5,), (6, 7), 5),
+        lambda: compute.raw_logits(broken, (5,), [(6, 7)]),
+    ]
+    for call in calls:
+        with pytest.raises(CheckpointError, match="logits that are infinite or not a number") as caught:
+            call()
+        assert str(caught.value).startswith(f"{broken.path}: this model has no reference outputs")
+
+
+def test_a_model_that_transformers_refuses_is_one_sentence(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    broken = changed(checkpoint, tmp_path, hidden_size="256")
+    with pytest.raises(CheckpointError) as caught:
+        one(broken, (5, 6), 2)
+    assert str(caught.value).startswith(f"{broken.path}: transformers cannot load this model: Strict")
+
+
+def changed(checkpoint: Checkpoint, folder: Path, **changes: object) -> Checkpoint:
+    """Return a copy of a checkpoint in ``folder`` with changes to its config.json, which are not validated."""
+    copy = Path(shutil.copytree(checkpoint.path, folder / "copy"))
+    config = json.loads((copy / "config.json").read_text(encoding="utf-8"))
+    (copy / "config.json").write_text(json.dumps(config | changes), encoding="utf-8")
+    return replace(checkpoint, path=copy, digest=str(changes))
 
 
 # --- on disk ---------------------------------------------------------------------------------------------------

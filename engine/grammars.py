@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     import numpy
     from numpy.typing import NDArray
 
+NO_TOKEN_FITS = "NoExtensionBias"
+"""The error of llguidance for a grammar that allows neither a token nor the end of the answer."""
+
 COMPILED = 64
 """The number of compiled grammars that are kept, because clients often send the same grammar again."""
 
@@ -31,6 +34,7 @@ class Grammar:
         self._size = size
         self._eos_token_ids = eos_token_ids
         self._ended = False
+        self._accepted = 0
         self.error = ""
 
     def allowed(self) -> "NDArray[numpy.bool_] | None":
@@ -49,16 +53,22 @@ class Grammar:
     def accept(self, token_id: int) -> None:
         """Record that ``token_id`` was generated, and set ``error`` if the grammar cannot accept it.
 
-        Tokens after EOS are not checked.
+        Tokens after EOS are not checked. ``token_id`` is ignored if the grammar had an error before it.
         """
         self._ended = self._ended or token_id in self._eos_token_ids
-        if not self._ended:
+        if not self._ended and not self.error:
             self._matcher.consume_token(token_id)
+            self._accepted += 1
             self._look_for_an_error()
 
     def _look_for_an_error(self) -> None:
         if self._matcher.is_error():
-            self.error = one_line(self._matcher.get_error())
+            # llguidance appends a dump of its state and the grammar.
+            reason = one_line(self._matcher.get_error().partition("<state>")[0])
+            if reason == NO_TOKEN_FITS:
+                reason = "the grammar allows no token here, and no end"
+            after = f"after {self._accepted} token{'s'[: self._accepted != 1]}"
+            self.error = f"{after} the answer cannot be continued: {reason}"
 
 
 class Grammars:

@@ -16,8 +16,8 @@ UNFINISHED_CHARACTER = "\N{REPLACEMENT CHARACTER}"
 class Grammar(Protocol):
     """The interface of the grammar of one request, with its state after the tokens generated so far.
 
-    Implemented in engine/grammars.py. ``error`` is empty as long as the grammar accepts tokens. Otherwise it is a
-    message: a limit of llguidance was reached, or the grammar did not allow a token.
+    Implemented in engine/grammars.py. ``error`` is empty as long as the grammar accepts tokens. Otherwise it says
+    after how many tokens and why: a limit of llguidance was reached, or the grammar did not allow a token.
     """
 
     error: str

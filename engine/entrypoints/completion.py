@@ -37,10 +37,7 @@ def prompt_entries(sequence: SequenceState, tokenizer: Tokenizer) -> PromptLogpr
 def grammar_failure(sequence: SequenceState) -> StructuredOutputsError:
     """Return the exception for a request with the finish reason ``error``: its grammar accepted no further tokens."""
     assert sequence.grammar is not None
-    return StructuredOutputsError(
-        f"structured_outputs: after {len(sequence.tokens)} tokens the answer cannot be continued: "
-        f"{sequence.grammar.error}"
-    )
+    return StructuredOutputsError(f"structured_outputs: {sequence.grammar.error}")
 
 
 def whole_text(sequence: SequenceState, tokenizer: Tokenizer) -> str:

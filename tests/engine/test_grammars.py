@@ -176,7 +176,19 @@ def test_a_grammar_that_cannot_go_on_ends_its_request_with_an_error(grammars: Gr
     assert allowed_texts(state, tokenizer) == {"a"}
     assert state.append(TokenOutput(tokenizer.encode("a")[0]))
     assert state.finish_reason is FinishReason.ERROR
-    assert present(state.grammar).error
+    reason = "lexer error: too many expressions constructed"
+    assert present(state.grammar).error == f"after 1 token the answer cannot be continued: {reason}"
+
+
+@pytest.mark.parametrize("params", [{"grammar": "start: start"}, {"regex": r"[^\s\S]"}])
+def test_a_grammar_that_allows_nothing_has_an_error_before_the_first_token(
+    grammars: Grammars, tokenizer: Tokenizer, params: dict[str, str]
+) -> None:
+    state = sequence(grammars, structure(**params))
+    assert allowed_texts(state, tokenizer) == {"<|end_of_text|>"}
+    assert state.append(TokenOutput(7))
+    reason = "the grammar allows no token here, and no end"
+    assert present(state.grammar).error == f"after 0 tokens the answer cannot be continued: {reason}"
 
 
 def test_a_token_that_does_not_fit_ends_its_request_with_an_error(grammars: Grammars) -> None:

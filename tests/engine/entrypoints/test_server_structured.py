@@ -84,7 +84,7 @@ def test_what_is_refused(client: OpenAI, body: dict[str, Any], says: str, param:
 
 
 def test_an_answer_that_cannot_go_on_is_an_error_with_the_reason(client: OpenAI) -> None:
-    with pytest.raises(BadRequestError, match="after 1 tokens the answer cannot be continued") as refused:
+    with pytest.raises(BadRequestError, match="after 1 token the answer cannot be continued") as refused:
         complete(client, {"regex": "a{100000}{100000}"})
     assert error_of(refused.value)["param"] == "structured_outputs"
     assert complete(client, {"choice": ["x"]}) == "x", "the engine serves on"

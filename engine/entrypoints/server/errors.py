@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Mapping, Sequence
+from email.message import Message
 from http import HTTPStatus
 from typing import Any
 
@@ -105,7 +106,7 @@ def handle_errors(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
-        if "json" not in request.headers.get("content-type", ""):
+        if not _is_json(request.headers.get("content-type", "")):
             return bad_request("the header Content-Type must be application/json").response()
         return from_validation(error.errors()).response()
 
@@ -130,6 +131,14 @@ def from_validation(errors: Sequence[Mapping[str, Any]]) -> ApiError:
     where = [part for part in first["loc"] if part != "body"]
     message = re.sub(r"^Value error, ", "", first["msg"])
     if not where:
+def _is_json(content_type: str) -> bool:
+    """Return whether FastAPI parses a body with this Content-Type as JSON."""
+    message = Message()
+    message["content-type"] = content_type
+    kind, _, subtype = message.get_content_type().partition("/")
+    return kind == "application" and (subtype == "json" or subtype.endswith("+json"))
+
+
         return bad_request("the body must be a JSON object")
     field = str(where[0]) + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in where[1:])
     if first["type"] == "extra_forbidden":

@@ -216,7 +216,10 @@ def test_what_is_odd_and_right(server: Server) -> None:
         assert post(server, body).status_code == 200, body
 
 
-def test_a_header_that_is_missing_is_named(server: Server) -> None:
-    answer = httpx.post(f"{server.url}/v1/completions", content=b'{"prompt": "a"}', timeout=SECONDS)
+@pytest.mark.parametrize("content_type", [None, b"text/plain", b"application/\xffjson", b"application/jsonx"])
+def test_a_header_that_is_missing_or_wrong_is_named(server: Server, content_type: bytes | None) -> None:
+    headers = [] if content_type is None else [(b"Content-Type", content_type)]
+    url = f"{server.url}/v1/completions"
+    answer = httpx.post(url, content=b'{"prompt": "a"}', headers=headers, timeout=SECONDS)
     assert answer.status_code == 400
     assert "Content-Type must be application/json" in answer.json()["error"]["message"]

@@ -23,6 +23,12 @@ MAX_MESSAGE = 500
 MAX_NAME = 100
 """The maximum lengths, in characters, of an error message and of a name from the request that a message repeats."""
 _FIELDS = frozenset({*SamplingParams.__dataclass_fields__, "max_completion_tokens"})
+_WITH_FORMATS = frozenset({"response_format"})
+"""The fields whose value has one of several formats, which its field ``type`` names."""
+
+_NO_OBJECT = frozenset({"dict_type", "model_type", "model_attributes_type"})
+"""The types of pydantic's errors for a value that is not an object. Their messages name classes of Python."""
+
 logger = logging.getLogger("uvicorn.error")
 
 
@@ -125,12 +131,6 @@ def handle_errors(app: FastAPI) -> None:
         return from_engine(error).response()
 
 
-def from_validation(errors: Sequence[Mapping[str, Any]]) -> ApiError:
-    """Return an error response for the first of pydantic's validation errors, with the field that is wrong."""
-    first = errors[0]
-    where = [part for part in first["loc"] if part != "body"]
-    message = re.sub(r"^Value error, ", "", first["msg"])
-    if not where:
 def _is_json(content_type: str) -> bool:
     """Return whether FastAPI parses a body with this Content-Type as JSON."""
     message = Message()
@@ -139,11 +139,29 @@ def _is_json(content_type: str) -> bool:
     return kind == "application" and (subtype == "json" or subtype.endswith("+json"))
 
 
+def from_validation(errors: Sequence[Mapping[str, Any]]) -> ApiError:
+    """Return an error response for the first of pydantic's validation errors, with the field that is wrong."""
+    first = errors[0]
+    where = _place(first)
+    message = re.sub(r"^Value error, ", "", first["msg"])
+    if first["type"] in _NO_OBJECT:
+        message = "must be an object"
+    if not where:
         return bad_request("the body must be a JSON object")
     field = str(where[0]) + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in where[1:])
     if first["type"] == "extra_forbidden":
         return bad_request(f"unrecognized request argument: {shortened(field, MAX_NAME)}", field, "unknown_field")
     return bad_request(f"{shortened(field, MAX_NAME)}: {message}", field)
+
+
+def _place(error: Mapping[str, Any]) -> list[str | int]:
+    """Return the keys and indices that lead to the wrong value in the body.
+
+    In pydantic's own list, a field of several formats is followed by the name of the format, which the body does not
+    have.
+    """
+    where = [part for part in error["loc"] if part != "body"]
+    return where[:1] + where[2:] if where and where[0] in _WITH_FORMATS else where
 
 
 def shortened(text: str, most: int) -> str:

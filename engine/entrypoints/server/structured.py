@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from engine.entrypoints.server.errors import MAX_NAME, shortened
 from engine.entrypoints.server.fields import Body, Text
 from engine.structured_outputs import StructuredOutputsParams
 
@@ -76,4 +77,18 @@ class JsonOfSchema(Body):
         return StructuredOutputsParams(json=self.json_schema.schema_)
 
 
-ResponseFormat = Annotated[AnyText | JsonObject | JsonOfSchema, Field(discriminator="type")]
+def check_type(value: object) -> object:
+    """Return ``value`` if it is an object whose ``type`` is known; otherwise raise ValueError with a sentence."""
+    if not isinstance(value, dict):
+        raise ValueError("must be an object")
+    if "type" not in value:
+        raise ValueError(f"type is missing: it must be {_TYPES}")
+    if value["type"] not in ("text", "json_object", "json_schema"):
+        raise ValueError(f"type must be {_TYPES}, not {shortened(repr(value['type']), MAX_NAME)}")
+    return value
+
+
+_TYPES = "'text', 'json_object' or 'json_schema'"
+ResponseFormat = Annotated[
+    AnyText | JsonObject | JsonOfSchema, Field(discriminator="type"), BeforeValidator(check_type)
+]

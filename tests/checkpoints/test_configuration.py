@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 import checkpoints
-from checkpoints import CheckpointError, places
+from checkpoints import CheckpointError, places, smollm2
+from checkpoints.configuration import check_values
 
 WHOLE = "must be a whole number of at least 1"
 FINITE = "must be a finite number that fits in float32"
@@ -171,3 +172,7 @@ def test_only_the_shards_of_the_index_are_checked(folder: Path) -> None:
     (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model.safetensors"}}')
     (folder / "other.safetensors").write_bytes(b"")
     assert refusal(folder) == ""
+
+
+def test_the_configuration_written_for_smollm2_is_right(tmp_path: Path) -> None:
+    check_values(tmp_path, smollm2.CONFIG)

@@ -239,7 +239,7 @@ def _explain(source: Source, path: YamlPath, detail: Any) -> _Finding:
             node = source.node(("kind",))
             return _Finding(("kind",), *_not_a_choice([*_SUITES], node))
         case "literal_error":
-            choices = re.findall(r"'([^']*)'", context["expected"])
+            choices = _choices(context["expected"])
             return _Finding(path, *_not_a_choice(choices, node, "a list of rows" if _is_steps(path) else ""))
         case "value_error":
             mistake = context["error"]
@@ -286,6 +286,12 @@ _PATTERNS = {
         (RequirementId, "capital letters and digits, in words joined by `-`", "CB-JOIN-02"),
     )
 }
+
+
+def _choices(expected: str) -> list[str]:
+    """Return the values of a pydantic literal as they are in YAML. ``expected`` is the list in pydantic's error."""
+    words = re.split(r", | or ", expected)
+    return [word.strip("'") if word.startswith("'") else word.lower() for word in words]
 
 
 def _must_be(wanted: str, node: Node) -> str:

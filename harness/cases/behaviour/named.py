@@ -34,16 +34,20 @@ def check(function: CheckFunction) -> CheckFunction:
 
 
 def find(name: str) -> CheckFunction | None:
-    """Return the check with the given name. Return None if it does not exist, or if its module can't be imported."""
+    """Return the check with the given name.
+
+    Return None if it does not exist, if it is not a function, or if its module can't be imported.
+    """
     if ":" not in name:
         return CHECKS.get(name)
     module, _, function = name.partition(":")
     if not module or module.startswith("."):
         return None
     try:
-        return getattr(importlib.import_module(module), function, None)
-    except ImportError:
+        found = getattr(importlib.import_module(module), function, None)
+    except Exception:  # The name can be no name of a module, such as "", and a module can raise any error.
         return None
+    return found if callable(found) else None
 
 
 def why_unfit(function: object, options: Mapping[str, Any]) -> str | None:

@@ -16,6 +16,10 @@ class _AsWritten(GenerateJsonSchema):
     that pydantic generates by default accepts only the list.
     """
 
+    def nullable_schema(self, schema: Any) -> JsonSchemaValue:
+        # A suite file can't have null for a key that need not be given.
+        return self.generate_inner(schema["schema"])
+
     def function_before_schema(self, schema: Any) -> JsonSchemaValue:
         kept = super().function_before_schema(schema)
         function = schema["function"]["function"]

@@ -17,7 +17,16 @@ from harness.suites.schema.actions import (
     StreamCall,
     Wait,
 )
-from harness.suites.schema.base import MarkerName, MisfitError, Model, RequirementId, Slug, SuiteName, one_or_many
+from harness.suites.schema.base import (
+    MarkerName,
+    MisfitError,
+    Model,
+    RequirementId,
+    Slug,
+    SuiteName,
+    keys_of,
+    one_or_many,
+)
 from harness.suites.schema.cases import BehaviourCase, Case, OutputCase, ServerOptions, StepsCase
 from harness.suites.schema.expect import OutputExpectation, StepsExpectation, StepTable
 from harness.suites.schema.fields import MARGIN, Expected, Joined, Near, OffsetsOf, SameAs
@@ -102,5 +111,6 @@ __all__ = [
     "decodes_on",
     "example_of_row",
     "format_of_row",
+    "keys_of",
     "one_or_many",
 ]

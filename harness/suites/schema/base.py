@@ -5,6 +5,7 @@ from types import MappingProxyType
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic.fields import FieldInfo
 
 Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+([._-][a-z0-9]+)*$", max_length=100)]
 SuiteName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+([._/-][a-z0-9]+)*$", max_length=200)]
@@ -53,6 +54,11 @@ class Model(BaseModel):
     """The base class of all pydantic models: types are strict, unknown keys are errors, and instances are frozen."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, defer_build=True)
+
+
+def keys_of(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """Return the fields of a pydantic model by the keys that they have in suite files."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 Ids = Annotated[tuple[Number, ...], BeforeValidator(as_tuple)]

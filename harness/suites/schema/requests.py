@@ -1,5 +1,6 @@
 """The format of requests, of limits, and of the options of schedulers."""
 
+import re
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
@@ -51,7 +52,8 @@ _DESCRIBED = (  # Fields that the description of a request lists if they do not 
 
 
 def _token_id(key: object) -> object:
-    if isinstance(key, str) and key.isascii() and key.isdecimal():
+    # "042" is refused, as over HTTP, because it would be a second key for the token 42.
+    if isinstance(key, str) and re.fullmatch("0|[1-9][0-9]*", key):
         return int(key)
     raise ValueError(f'a key must be a token id in quotes, such as "42", not {key!r}')
 

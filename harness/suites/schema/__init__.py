@@ -10,10 +10,8 @@ from harness.suites.schema.actions import (
     Chat,
     Check,
     Flood,
-    Outcome,
     RawHttp,
     ServerMetrics,
-    StepBounds,
     StreamCall,
     Wait,
 )
@@ -31,6 +29,7 @@ from harness.suites.schema.cases import BehaviourCase, Case, OutputCase, ServerO
 from harness.suites.schema.expect import OutputExpectation, StepsExpectation, StepTable
 from harness.suites.schema.fields import MARGIN, Expected, Joined, Near, OffsetsOf, SameAs
 from harness.suites.schema.happens import EVENT_NAMES, EventName, Happening
+from harness.suites.schema.outcome import Outcome, StepBounds
 from harness.suites.schema.policy import POLICY_NAMES, Policy, by_name
 from harness.suites.schema.prompts import FOLDER, Prompt
 from harness.suites.schema.requests import Chunking, Limits, Options, Request, TokenBudget

@@ -1,93 +1,37 @@
-"""The format of a ``BehaviourCase``'s actions, such as sending a request or waiting, and of their expected outcomes."""
+"""The format of a ``BehaviourCase``'s actions, such as sending a request or waiting."""
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, JsonValue, StringConstraints, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, model_validator
 
-from harness.suites.schema.base import Ids, Length, MisfitError, Model, Number, Slug, Text, as_tuple, one_or_many
-from harness.suites.schema.fields import Expected, FieldPath, Pattern
+from harness.suites.schema.base import Length, MisfitError, Model, Number, Slug, Text, as_tuple
+from harness.suites.schema.outcome import Outcome, Words
 from harness.suites.schema.requests import Request, describe_request
 from harness.suites.schema.structured import StructuredOutputs
 
-Words = Annotated[str, StringConstraints(min_length=1)]
 Requests = Annotated[tuple[Request, ...], BeforeValidator(as_tuple), Field(min_length=1)]
-Status = Annotated[int, Field(ge=100, le=599)]
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(r"([!-~]([\t -~]*[!-~])?)?")
+_URL_PATH = re.compile(r"/[^\x00-\x1f\x7f]*")
 
 
-class ErrorExpectation(Model):
-    """The expected error of an action.
-
-    The message of the error must contain all strings of ``message_contains``. ``param`` is the field of the request
-    that the error is about. ``status``, ``type`` and ``param`` are checked only over HTTP.
-    """
-
-    message_contains: Annotated[tuple[Words, ...], BeforeValidator(one_or_many)] = ()
-    status: Status | None = None
-    type: Words | None = None
-    param: Words | None = None
-
-    @model_validator(mode="after")
-    def _is_not_empty(self) -> "ErrorExpectation":
-        if not (self.message_contains or self.status or self.type or self.param):
-            raise ValueError("give at least one of message_contains, status, type and param")
-        return self
+def _header_name(name: str) -> str:
+    if not _HEADER_NAME.fullmatch(name):
+        raise ValueError(f"{name!r} can't be the name of a header: use letters, digits and -")
+    return name
 
 
-class StepBounds(Model):
-    """The maximum numbers of engine steps that a request of a ``generate`` action may wait.
-
-    ``queue`` limits the steps from joining the queue to the first step that computes the request, ``first_token`` the
-    steps from joining the queue to the first token, and ``between`` the steps from one token to the next.
-    """
-
-    queue: Number | None = None
-    first_token: Length | None = None
-    between: Length | None = None
-
-    @model_validator(mode="after")
-    def _is_not_empty(self) -> "StepBounds":
-        if not self.model_fields_set:
-            raise ValueError("give at least one of queue, first_token and between, in steps")
-        return self
+def header_value(value: str) -> str:
+    """Check that an HTTP client can send ``value`` as the value of a header."""
+    if not _HEADER_VALUE.fullmatch(value):
+        what = "use ASCII characters, and no line breaks or spaces at the ends"
+        raise ValueError(f"{value!r} can't be the value of a header: {what}")
+    return value
 
 
-class Outcome(Model):
-    """The expected outcome of an action.
-
-    A value that is a list has one entry for each answer: the answers to the first request, then the answers to the
-    second, and so on. With ``text: reference``, ``logprobs: reference`` and ``prompt_logprobs: reference``, texts and
-    logprobs must be those of Hugging Face. ``same_as`` names an earlier action whose texts must be equal to the texts
-    of this action, and ``unlike`` an earlier action whose texts must be different. With ``usage: true``, the numbers of
-    tokens in the field ``usage`` must be right. ``max_steps`` is only for ``generate`` actions of in-process engines.
-
-    These keys are only for ``http`` actions: ``status``, ``contains`` (strings in the body of the response),
-    ``headers`` (a regular expression for each header) and ``fields`` (expected values in the JSON body, by path).
-    """
-
-    error: ErrorExpectation | None = None
-    token_counts: Ids | None = None
-    finish_reasons: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] | None = None
-    texts: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] | None = None
-    text: Literal["reference"] | None = None
-    same_as: Slug | None = None
-    unlike: Slug | None = None
-    logprobs: Literal["reference"] | None = None
-    prompt_logprobs: Literal["reference"] | None = None
-    usage: bool | None = None
-    max_steps: StepBounds | None = None
-    status: Status | None = None
-    contains: Annotated[tuple[Words, ...], BeforeValidator(one_or_many)] = ()
-    headers: dict[Words, Pattern] = Field(default_factory=dict)
-    fields: dict[FieldPath, Expected] = Field(default_factory=dict)
-
-    @model_validator(mode="after")
-    def _is_not_empty(self) -> "Outcome":
-        if not self.model_fields_set:
-            what = "give at least one of error, token_counts, finish_reasons and texts"
-            raise MisfitError(what, hint="such as `{token_counts: [5]}`")
-        if self.error and self.model_fields_set - {"error", "headers", "fields"}:
-            raise MisfitError("with `error`, only headers and fields are allowed", "error", hint="remove the others")
-        return self
+HeaderName = Annotated[str, AfterValidator(_header_name)]
+HeaderValue = Annotated[str, AfterValidator(header_value)]
 
 
 class Call(Request):
@@ -238,12 +182,14 @@ class RawHttp(Model):
     content: JsonValue = None
     body: str | None = None
     repeat_body: Length = 1
-    headers: dict[str, str] = Field(default_factory=dict)
+    headers: dict[HeaderName, HeaderValue] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _one_body(self) -> "RawHttp":
         if not self.path.startswith("/"):
             raise MisfitError(f"a path must begin with /, but this is {self.path!r}", "path")
+        if not _URL_PATH.fullmatch(self.path):
+            raise MisfitError(f"a path can't have control characters, but this is {self.path!r}", "path")
         if self.body is not None and self.content is not None:
             raise MisfitError("a request can't have both content and body", "body", hint="remove one of them")
         return self

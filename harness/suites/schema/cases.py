@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
-from harness.suites.schema.actions import Action, Requests
+from harness.suites.schema.actions import Action, Requests, header_value
 from harness.suites.schema.base import (
     About,
     MisfitError,
@@ -200,7 +200,7 @@ class ServerOptions(Model):
     """
 
     max_queue: Number | None = None
-    api_key: Text | None = None
+    api_key: Annotated[Text, AfterValidator(header_value)] | None = None
     max_body_bytes: Size | None = None
     drain_seconds: Annotated[float, Field(ge=0, le=60)] | None = None
 

@@ -140,6 +140,10 @@ class Wait(Model):
         if not self.model_fields_set - {"before_tokens", "of"}:
             others = "idle, running, waiting, tkv, used_blocks, reserved_blocks, end_of"
             raise ValueError(f"give a condition: {others}, or chunks together with of")
+        for name in ("running", "waiting", "used_blocks", "reserved_blocks"):
+            if self.idle and getattr(self, name):
+                what = f"an idle engine has {name} 0, not {getattr(self, name)}"
+                raise MisfitError(what, name, hint=f"remove idle or {name}")
         return self
 
 

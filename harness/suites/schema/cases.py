@@ -69,6 +69,15 @@ class RequestsCase(Case):
         return self
 
     @model_validator(mode="after")
+    def _happens_or_never(self) -> "RequestsCase":
+        for i, never in enumerate(self.never):
+            for happening in self.happens:
+                if never.covers(happening):
+                    what = f"{happening} must happen by `happens`, but {never} is listed under never"
+                    raise MisfitError(what, "never", i, hint="remove one of them")
+        return self
+
+    @model_validator(mode="after")
     def _join_in_order(self) -> "RequestsCase":
         joins = [request.join_step for request in self.requests]
         for i, (earlier, later) in enumerate(pairwise(joins), start=1):

@@ -1,7 +1,7 @@
 """The format of the key ``expect`` of each kind of case."""
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PlainValidator, TypeAdapter, WithJsonSchema, model_validator
@@ -133,12 +133,31 @@ class OutputExpectation(Model):
         return self
 
     def check_groups(self, requests: Sequence[object]) -> None:
-        """Raise MisfitError if ``same`` or ``unlike`` names a request that the case does not have."""
+        """Raise MisfitError if ``same`` or ``unlike`` names a request that the case does not have.
+
+        A group with the same request twice, and groups that contradict each other, are also errors.
+        """
         for name, groups in (("same", self.same), ("unlike", self.unlike)):
             for i, group in enumerate(groups):
                 for j, request in enumerate(group):
                     if request >= len(requests):
                         raise no_such_request(request, len(requests), "expect", name, i, j)
+                    if request in group[:j]:
+                        what = f"the group has request {request} twice"
+                        raise MisfitError(what, "expect", name, i, j, hint="compare different requests")
+        self._check_unlike()
+
+    def _check_unlike(self) -> None:
+        """Raise MisfitError if two requests must get the same tokens by ``same``, but different ones by ``unlike``."""
+        alike: dict[int, set[int]] = {}
+        for group in self.same:
+            joined = set(group).union(*(alike.get(request, ()) for request in group))
+            alike.update(dict.fromkeys(joined, joined))
+        for i, group in enumerate(self.unlike):
+            for first, second in combinations(group, 2):
+                if second in alike.get(first, ()):
+                    what = f"requests {first} and {second} must get the same tokens by `same`"
+                    raise MisfitError(what, "expect", "unlike", i, hint="remove them from one of the two")
 
 
 class EndExpectation(Model):

@@ -1,11 +1,12 @@
 """The format of ``happens`` and ``never``: events that must happen, or must not happen, when a case is run."""
 
+from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, WithJsonSchema
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
-from harness.suites.schema.base import MisfitError, Model, Number, as_tuple
+from harness.suites.schema.base import MisfitError, Model, as_tuple
 
 EventName = Literal[
     # when requests join and end
@@ -72,6 +73,24 @@ EventName = Literal[
 EVENT_NAMES: tuple[str, ...] = get_args(EventName)
 
 
+_CONTINUOUS = frozenset({"continuous"})
+_CHUNKED = frozenset({"chunked"})
+_TOKEN_BUDGET = frozenset({"token_budget"})
+ONLY_WITH: Mapping[str, frozenset[str]] = {
+    **dict.fromkeys(("wait_for_context", "wait_for_freed_blocks", "wait_for_batch_tkv"), _CONTINUOUS),
+    **dict.fromkeys(("remembered_refusal", "fits_context_exactly", "context_short_by_one"), _CONTINUOUS),
+    **dict.fromkeys(("fits_batch_tkv_exactly", "batch_tkv_over_by_one"), _CONTINUOUS | _CHUNKED),
+    **dict.fromkeys(("tkv_growth", "tkv_fall"), _CONTINUOUS | _CHUNKED | {"static"}),
+    **dict.fromkeys(("pause", "resume", "chunk_between_decodes"), _CHUNKED),
+    **dict.fromkeys(("wait_for_turn", "wait_for_prefill", "wait_for_paused"), _CHUNKED),
+    **dict.fromkeys(("hit_unused", "hit_on_generated_blocks", "hit_on_held_blocks", "hit_on_free_blocks"), _CHUNKED),
+    **dict.fromkeys(("hit_with_copies", "prefix_lost", "cached_block_taken", "found_block_taken"), _CHUNKED),
+    **dict.fromkeys(("several_chunks", "hit", "abort_of_paused"), _CHUNKED | _TOKEN_BUDGET),
+    **dict.fromkeys(("mixed_step", "preemption", "wait_for_budget"), _TOKEN_BUDGET),
+}
+"""The schedulers that can have an event, for the events that not every scheduler can have."""
+
+
 class Happening(Model):
     """An event of a run, such as ``pause``. ``request`` is the request to which it happens, None for any request.
 
@@ -79,7 +98,11 @@ class Happening(Model):
     """
 
     event: EventName
-    request: Number | None = None
+    request: Annotated[int, Field(ge=0)] | None = None
+
+    def covers(self, other: "Happening") -> bool:
+        """Return whether this event happens whenever the event ``other`` does."""
+        return self.event == other.event and self.request in (None, other.request)
 
     def __str__(self) -> str:
         return self.event if self.request is None else f"{self.event} of request {self.request}"
@@ -90,6 +113,8 @@ def _in_full(value: Any) -> Any:
         return {"event": _known(value)}
     if isinstance(value, dict) and len(value) == 1:
         [(event, request)] = value.items()
+        if type(request) is int and request < 0:
+            raise MisfitError(f"the number of a request is at least 0, not {request}", str(event))
         if type(request) is int:
             return {"event": _known(event), "request": request}
     what = "an event must be a name, or a mapping of a name to a request"

@@ -9,6 +9,8 @@ from harness.suites.schema.fields import Expected, FieldPath, Pattern
 
 Words = Annotated[str, StringConstraints(min_length=1)]
 Status = Annotated[int, Field(ge=100, le=599)]
+FinishReason = Literal["stop", "length", "abort", "error"]
+"""A reason why an answer ended, as in vLLM."""
 
 
 class ErrorExpectation(Model):
@@ -63,7 +65,7 @@ class Outcome(Model):
 
     error: ErrorExpectation | None = None
     token_counts: Ids | None = None
-    finish_reasons: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] | None = None
+    finish_reasons: Annotated[tuple[FinishReason, ...], BeforeValidator(as_tuple)] | None = None
     texts: Annotated[tuple[str, ...], BeforeValidator(as_tuple)] | None = None
     text: Literal["reference"] | None = None
     same_as: Slug | None = None
@@ -82,6 +84,9 @@ class Outcome(Model):
         if not self.model_fields_set:
             what = "give at least one of error, token_counts, finish_reasons and texts"
             raise MisfitError(what, hint="such as `{token_counts: [5]}`")
+        for name in ("contains", "headers", "fields"):
+            if name in self.model_fields_set and not getattr(self, name):
+                raise MisfitError("must not be empty", name)
         if self.error and self.model_fields_set - {"error", "headers", "fields"}:
             raise MisfitError("with `error`, only headers and fields are allowed", "error", hint="remove the others")
         return self

@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from harness.suites.schema.base import About, MisfitError, Model, Names, Size, SuiteName, as_tuple, one_or_many
 from harness.suites.schema.cases import BehaviourCase, Case, OutputCase, RequestsCase, StepsCase
+from harness.suites.schema.happens import ONLY_WITH
 from harness.suites.schema.policy import PolicyName
 from harness.suites.schema.schedulers import FORMATS, OPTION_KEYS, Scheduler
 from harness.types import BLOCK_SIZE, DEFAULT_SCHEDULER
@@ -82,6 +83,19 @@ class AnySuite(Model):
                     if getattr(case.limits, limit) is not None:
                         hint = "remove it, or run this case on another scheduler"
                         raise MisfitError(why, "cases", i, "limits", limit, hint=hint)
+        return self
+
+    @model_validator(mode="after")
+    def _events_can_happen(self) -> "AnySuite":
+        given = self.parameters.scheduler
+        for i, case in enumerate(self.cases):
+            for key in ("happens", "never") if isinstance(case, RequestsCase) else ():
+                for j, happening in enumerate(getattr(case, key)):
+                    owners = ONLY_WITH.get(happening.event)
+                    if owners is not None and owners.isdisjoint(given):
+                        what = f"{happening.event} can't happen with the scheduler {', '.join(given)}"
+                        hint = f"only with {', '.join(sorted(owners))}"
+                        raise MisfitError(what, "cases", i, key, j, hint=hint)
         return self
 
     @model_validator(mode="after")

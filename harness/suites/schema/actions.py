@@ -231,6 +231,8 @@ KINDS = (
     "check",
 )
 ANSWERING = ("generate", "complete", "stream", "chat", "http")
+OF_HTTP = ("status", "contains", "headers", "fields")
+"""Keys of ``expect`` that are only for ``http`` actions."""
 IN_BACKGROUND = ("complete", "stream", "chat")
 
 
@@ -300,9 +302,12 @@ class Action(Model):
         if kind not in ANSWERING and self.expect is not None:
             what = f"`expect` is not allowed for the action {kind}, only for {', '.join(ANSWERING)}"
             raise MisfitError(what, "expect")
-        for name in ("headers", "fields"):
-            if kind != "http" and getattr(self.expect, name, None):
-                raise MisfitError(f"{name} is only allowed for the action http", "expect", name)
+        for name in sorted(self.expect.model_fields_set) if self.expect else ():
+            if kind != "http" and name in OF_HTTP:
+                raise MisfitError(f"{name} is only allowed for the action http", "expect", name, hint="remove it")
+            if kind == "http" and name not in (*OF_HTTP, "error"):
+                what = f"{name} is not compared for the action http, only error, {', '.join(OF_HTTP)}"
+                raise MisfitError(what, "expect", name, hint="use `fields`")
         if self.name is not None and kind not in ANSWERING:
             raise MisfitError(f"only the actions {', '.join(ANSWERING)} can have a name", "name")
         if self.expect and self.expect.max_steps and kind != "generate":

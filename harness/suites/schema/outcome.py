@@ -72,7 +72,7 @@ class Outcome(Model):
     unlike: Slug | None = None
     logprobs: Literal["reference"] | None = None
     prompt_logprobs: Literal["reference"] | None = None
-    usage: bool | None = None
+    usage: Literal[True] | None = None
     max_steps: StepBounds | None = None
     status: Status | None = None
     contains: Annotated[tuple[Words, ...], BeforeValidator(one_or_many)] = ()

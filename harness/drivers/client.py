@@ -40,6 +40,10 @@ class ClientError(Exception):
         self.param = param
 
 
+class NoResponseError(ClientError):
+    """A server gave no complete HTTP response and no error: the connection failed, broke, or carried something else."""
+
+
 @dataclass(frozen=True)
 class ClientRequest:
     """One request of a client.

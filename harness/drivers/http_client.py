@@ -22,6 +22,7 @@ from harness.drivers.client import (
     ClientError,
     ClientRequest,
     Logprobs,
+    NoResponseError,
     RawAnswer,
     ServingState,
     StreamChunk,
@@ -164,7 +165,7 @@ class HttpClient:
         try:
             return _raw(await raw.request(method, path, content=body or None, headers=dict(headers)))
         except self._httpx.HTTPError as error:
-            raise ClientError(f"the server did not answer: {type(error).__name__}: {error}") from error
+            raise NoResponseError(f"the server did not answer: {type(error).__name__}: {error}") from error
 
     async def state(self) -> ServingState:
         values = await self._metrics()
@@ -369,8 +370,9 @@ def _client_error(error: Any) -> ClientError:
     body = error.body if isinstance(getattr(error, "body", None), dict) else {}
     status = getattr(error, "status_code", None)
     message = body.get("message") or (str(error) if status is None else error.message)
-    cause = f": {error.__cause__}" if status is None and error.__cause__ else ""
-    return ClientError(f"{message}{cause}", status, body.get("type"), body.get("param"))
+    if status is None and not body:
+        return NoResponseError(f"{message}: {error.__cause__}" if error.__cause__ else message)
+    return ClientError(message, status, body.get("type"), body.get("param"))
 
 
 def _raw(reply: Any) -> RawAnswer:

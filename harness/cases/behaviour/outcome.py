@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.cases.behaviour.fields import wrong_fields, wrong_headers
 from harness.cases.behaviour.logprobs import ExpectedLogprobs, wrong_logprobs
-from harness.drivers.client import Answer, Choice, ClientError, Logprobs, RawAnswer
+from harness.drivers.client import Answer, Choice, ClientError, Logprobs, NoResponseError, RawAnswer
 from harness.suites.schema import Outcome
 from harness.types import Verdict
 
@@ -87,7 +87,7 @@ def check_error(label: str, error: ClientError, expect: Outcome) -> Verdict:
     """Check an error against the ``error`` that the case expects. The verdict is a failure if the case expects none.
 
     The status, the type and the parameter of an error are compared only over HTTP, because errors of an engine in this
-    process have none of them.
+    process have none of them. If a server gives no response, the expected status or type is missing.
     """
     data = {"error": error.message, "status": error.status, "type": error.kind, "param": error.param}
     text = error.message if error.status is None else f"{error.status} {error.kind}: {error.message}"
@@ -98,8 +98,9 @@ def check_error(label: str, error: ClientError, expect: Outcome) -> Verdict:
     compared = [("status", error.status, wanted.status), ("type", error.kind, wanted.type)]
     compared += [("param", error.param, wanted.param)] if error.status is not None else []
     for name, seen, value in compared:
-        if value is not None and (seen is not None or name == "param") and seen != value:
-            wrong.append(f"{name} {seen}, expected {value}")
+        known = seen is not None or name == "param" or isinstance(error, NoResponseError)
+        if value is not None and known and seen != value:
+            wrong.append(f"{'no ' if seen is None else ''}{name}{'' if seen is None else f' {seen}'}, expected {value}")
     if wrong:
         return Verdict(False, f"{label}: the error is not the expected one", (f"error: {text}", *wrong), data=data)
     return Verdict(True, f"{label}: refused as expected", data=data)

@@ -12,7 +12,16 @@ from harness.cases.behaviour.logprobs import ExpectedLogprobs
 from harness.cases.behaviour.outcome import ExpectedAnswer
 from harness.cases.behaviour.perform import perform
 from harness.cases.behaviour.run import check_limits
-from harness.drivers.client import Answer, Choice, ClientError, ClientRequest, RawAnswer, ServingState, StreamChunk
+from harness.drivers.client import (
+    Answer,
+    Choice,
+    ClientError,
+    ClientRequest,
+    NoResponseError,
+    RawAnswer,
+    ServingState,
+    StreamChunk,
+)
 from harness.drivers.streams import assembled
 from harness.suites.schema import BehaviourCase, Chat, Limits, Request
 from harness.types import RequestSpec, SchedulingLimits, Verdict
@@ -217,6 +226,13 @@ def test_an_error_that_was_expected_passes_by_words_status_and_type() -> None:
     assert failed(run(ScriptedClient(refuses=REFUSAL), complete(error=wanted), stream(error=wanted))) == []
     in_process = ClientError("the prompt is too long")
     assert failed(run(ScriptedClient(refuses=in_process), complete(error=wanted))) == []
+
+
+def test_a_server_without_a_response_has_not_refused() -> None:
+    silent = ScriptedClient(refuses=NoResponseError("the server did not answer"))
+    for wanted, says in (({"status": 400}, "no status, expected 400"), ({"type": "bad"}, "no type, expected bad")):
+        [verdict] = [v for v in run(silent, complete(error=wanted)) if not v.passed]
+        assert verdict.details == ("error: the server did not answer", says)
 
 
 def test_an_error_with_other_words_status_or_type_is_another_error() -> None:

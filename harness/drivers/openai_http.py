@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from urllib.parse import urlsplit
 
 from harness.drivers.base import GOLDEN_TOKENS, PROMPT_LOGPROBS, STRUCTURED_OUTPUTS, Driver, Session, UnavailableError
 from harness.drivers.client import BLOCK_METRICS, HTTP, RESTART, Client
@@ -81,9 +82,9 @@ def find_server(url: str, given: Mapping[str, str | int]) -> RunningServer:
     reports. Raises ServerError if there is no server at ``url``, or if its answer is not that of an OpenAI-compatible
     server.
     """
-    url = url.rstrip("/").removesuffix("/v1")
-    if not url.startswith(("http://", "https://")):
+    if not _is_url(url):
         raise ServerError(f"{url!r} is not a URL: it must be http://HOST:PORT or https://HOST:PORT")
+    url = url.rstrip("/").removesuffix("/v1")
     request = urllib.request.Request(f"{url}/v1/models", headers={"Authorization": f"Bearer {_key()}"})
     try:
         with urllib.request.urlopen(request, timeout=SECONDS) as reply:
@@ -102,6 +103,17 @@ def find_server(url: str, given: Mapping[str, str | int]) -> RunningServer:
         raise ServerError(
             f"the server at {url} does not answer /v1/models as an OpenAI-compatible server does: check the URL"
         ) from error
+
+
+def _is_url(text: str) -> bool:
+    """Return whether ``text`` is the URL of a server. It need not have a port."""
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:  # urlsplit and ``port`` raise it, for example for a "[" without "]" and for the port "abc".
+        return False
+    printable = text.isprintable() and " " not in text
+    return parts.scheme in ("http", "https") and bool(parts.hostname) and port != 0 and printable
 
 
 def _reports_blocks(url: str) -> bool:

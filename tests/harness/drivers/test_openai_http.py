@@ -1,6 +1,7 @@
 """Tests of the driver ``openai-http``: suites against a server at a URL, and errors before the run."""
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -93,6 +94,16 @@ def test_what_cannot_work_is_one_sentence_before_anything_runs(
     assert done.returncode == 4
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://[::1", "http://[zz]:80", "http://", "http://h:99999", "http://h:x", "http://a b", "ftp://h", "", "h:1"],
+)
+def test_what_is_not_a_url_is_refused(url: str) -> None:
+    message = f"{url!r} is not a URL: it must be http://HOST:PORT or https://HOST:PORT"
+    with pytest.raises(ServerError, match=f"^{re.escape(message)}$"):
+        find_server(url, {})
 
 
 class Strange(BaseHTTPRequestHandler):

@@ -46,9 +46,10 @@ from harness.suites.schema import (
     Request,
     StepsCase,
 )
-from harness.suites.yaml import one_line, read_ordinary, shown_path
+from harness.suites.yaml import one_line, shown_path
 from harness.timeline import tables_of
 from harness.types import EngineSetup, RequestSpec, SchedulingLimits
+from harness.utils.files import read_ordinary
 from harness.utils.validation import must_be
 
 RECORDED_AS = {

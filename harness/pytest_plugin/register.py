@@ -28,6 +28,7 @@ from harness.pytest_plugin.retries import FlakyTests
 from harness.pytest_plugin.shards import Sharding
 from harness.pytest_plugin.stages import Stages
 from harness.suites.discovery import SUITE_SUFFIXES
+from harness.utils.files import refuse_named_pipe
 from harness.utils.subprocesses import end_with_parent
 
 
@@ -120,9 +121,10 @@ def _refuse_unwritable(option: str, path: Path | None) -> None:
         return
     existed = path.exists()
     try:
+        refuse_named_pipe(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.open("a").close()
     except OSError as error:
-        raise pytest.UsageError(f"{option} {path}: cannot be written: {error.strerror}") from error
+        raise pytest.UsageError(f"{option} {path}: cannot be written: {error.strerror or error}") from error
     if not existed:
         path.unlink()

@@ -8,6 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
+from harness.utils.files import refuse_named_pipe
+
 
 class ResultsFile:
     """The results file of this run. After an error, nothing more is written, and ``problem`` says why.
@@ -42,6 +44,7 @@ class ResultsFile:
         # A file can be writable although its folder is not.
         draft = Path(f"{target}.part") if self.can_go_back and os.access(target.parent, os.W_OK) else None
         try:
+            refuse_named_pipe(draft or self.path)
             self._file = (draft or self.path).open("wb", buffering=0)
             for line in lines:
                 self._put_bytes(f"{as_line(line)}\n".encode())

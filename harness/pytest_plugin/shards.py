@@ -19,6 +19,7 @@ import pytest
 from harness.pytest_plugin.isolation.grouping import by_engine
 from harness.pytest_plugin.shard_environment import part_of_this_job
 from harness.report.reading import ResultsError, read_run
+from harness.utils.files import read_open
 from harness.utils.text import plural
 
 RECORDED = Path("expectations", "durations.json")
@@ -89,7 +90,7 @@ def read_durations(file: Path) -> dict[str, float]:
     if file.suffix == ".jsonl":
         return {str(result["test"]): float(result.get("seconds", 0.0)) for result in read_run(file).results}
     try:
-        recorded = json.loads(file.read_text(encoding="utf-8"))
+        recorded = json.loads(read_open(file).decode("utf-8"))
     except ValueError:
         recorded = None
     if not isinstance(recorded, dict):

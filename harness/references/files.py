@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from checkpoints import Checkpoint
 from harness.references.values import Reference, ReferenceToken, Wanted
 from harness.suites.schema import Model
+from harness.utils.files import read_ordinary
 from harness.utils.validation import must_be
 
 FORMAT = 1
@@ -74,7 +75,7 @@ def read_references(path: Path) -> ReferenceFile | None:
     Raises ReferenceFileError if the file can't be read, or if its content is not valid.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_ordinary(path).decode("utf-8")
     except FileNotFoundError:
         return None
     except (OSError, UnicodeDecodeError) as error:

@@ -11,6 +11,7 @@ from harness.report.requirement_view import requirement_matrix
 from harness.report.result_view import result_views
 from harness.report.run_view import summary_of
 from harness.report.tested import cards_in_words, models_in_words
+from harness.utils.files import refuse_named_pipe
 
 MAX_LISTED = 50
 
@@ -21,6 +22,7 @@ def write_markdown(path: Path, run: Recorded) -> None:
     Existing content is kept, because in CI all steps of a job write to the same file. Raises OSError if the file can't
     be written.
     """
+    refuse_named_pipe(path)
     with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
         file.write("\n".join([*_lines(run), ""]))
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from harness.report.lines import FooterLine, HeaderLine, Line, ResultLine, RunningLine, problem_of
 from harness.report.outcomes import Record, named
 from harness.report.plan import Missing, Plan, plan_from
+from harness.utils.files import read_open
 from harness.utils.text import plural
 
 FORMAT = 2
@@ -95,7 +96,7 @@ def read_run(path: Path) -> Recorded:
     Raises ResultsError if the file can't be read, or if it is not a results file of this version.
     """
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = read_open(path).decode("utf-8").split("\n")
     except UnicodeDecodeError as error:
         raise ResultsError(
             f"{path}: this file is not UTF-8 text (byte {error.start}), so it is not a results file"

@@ -3,6 +3,8 @@
 import hashlib
 from pathlib import Path
 
+from harness.utils.files import read_ordinary
+
 _UNREADABLE = bytes(hashlib.sha256().digest_size)
 """What ``digest_of`` has in place of the SHA-256 of a file that can't be read. No known content has this SHA-256."""
 
@@ -19,6 +21,6 @@ def digest_of(*contents: bytes | None) -> str:
 def content(path: Path) -> bytes | None:
     """Return the bytes of a file; None if it can't be read, so that its digest changes when it becomes readable."""
     try:
-        return path.read_bytes()
+        return read_ordinary(path)
     except OSError:
         return None

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, PrivateAttr, ValidationInfo, model_validator
 
 from harness.suites.schema.base import Ids, Length, MisfitError, Model, Slug, Text, as_tuple
-from harness.suites.yaml import read_ordinary
+from harness.utils.files import read_ordinary
 
 FOLDER = "folder"
 """Key of the folder of the suite in pydantic's validation context. Names of text files are relative to this folder."""

@@ -5,7 +5,7 @@ plain decimals. The size of a file, its depth and the expansion of aliases are l
 with a position.
 """
 
-from harness.suites.yaml.reading import read_ordinary, read_yaml
+from harness.suites.yaml.reading import read_yaml
 from harness.suites.yaml.values import (
     Node,
     Place,
@@ -30,7 +30,6 @@ __all__ = [
     "YamlPath",
     "described",
     "one_line",
-    "read_ordinary",
     "read_yaml",
     "reads_as",
     "shortened",

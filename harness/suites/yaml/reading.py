@@ -1,12 +1,11 @@
 """Read and decode YAML files."""
 
-import os
 import re
-import stat
 from pathlib import Path
 
 from harness.suites.yaml.composer import Composer
 from harness.suites.yaml.values import Place, Problem, Source, YamlError
+from harness.utils.files import read_ordinary
 
 MAX_BYTES = 2_000_000
 
@@ -18,19 +17,6 @@ def read_yaml(path: Path) -> Source:
         what = f"this file is larger than {MAX_BYTES:,} bytes"
         raise YamlError([Problem(path, 1, 1, "", what, "split it into several files")])
     return Composer(path, _decode(path, data)).source()
-
-
-def read_ordinary(path: Path, size: int) -> bytes:
-    """Return the first ``size`` bytes of a regular file. Raises OSError for missing files, pipes and devices."""
-    with open(path, "rb", opener=_open_without_waiting) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError("not a regular file")
-        return file.read(size)
-
-
-def _open_without_waiting(path: str, flags: int) -> int:
-    # Without O_NONBLOCK, opening a named pipe would block until another process opens it for writing.
-    return os.open(path, flags | os.O_NONBLOCK)
 
 
 # These are control characters, and U+0085, U+2028 and U+2029. The last three are line breaks in YAML 1.1 but not in

@@ -1,6 +1,7 @@
 """Tests of suites that pytest runs in a subprocess, in a folder outside this repository."""
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -210,6 +211,31 @@ def test_an_unwritable_report_is_refused_before_anything_runs(tmp_path: Path) ->
     assert "--cb-html" in done.stderr
     assert "cannot be written" in done.stderr
     assert "passed" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--cb-results=pipe"], "--cb-results pipe: cannot be written: not a regular file"),
+        (["--cb-html=pipe"], "--cb-html pipe: cannot be written: not a regular file"),
+        (["--cb-shard=1/1", "--cb-durations-from=pipe"], "--cb-durations-from pipe: not a regular file"),
+    ],
+)
+def test_a_named_pipe_is_refused_at_once(tmp_path: Path, options: list[str], message: str) -> None:
+    write(tmp_path, mine=GOOD)
+    os.mkfifo(tmp_path / "pipe")
+    done = run(tmp_path, "mine.yaml", "--cb-simulate", *options)
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert message in done.stderr
+
+
+def test_a_golden_table_that_is_a_named_pipe_fails_its_test(tmp_path: Path) -> None:
+    write(tmp_path, mine=GOLDEN)
+    (tmp_path / "expectations" / "mine").mkdir(parents=True)
+    os.mkfifo(tmp_path / "expectations" / "mine" / "needs-a-table.yaml")
+    done = run(tmp_path, "mine.yaml", "--cb-simulate", "--cb-results", "r.jsonl")
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED
+    assert "needs-a-table.yaml: cannot be read: not a regular file" in done.stdout
 
 
 @pytest.mark.parametrize("option", ["--cb-results", "--cb-html", "--cb-markdown"])

@@ -1,6 +1,8 @@
 """Tests of results files with wrong values: every command that reads them reports the line in one sentence."""
 
 import json
+import os
+import re
 from pathlib import Path
 from typing import Any, get_args
 
@@ -120,6 +122,31 @@ def test_a_wrong_value_is_one_sentence_with_its_line(
         place = "run.jsonl: " if "header" in wrong else f"run.jsonl:{line + 1}: "
         assert f"{place}{says}" in error
         assert error.count("\n") == 1
+
+
+def test_a_named_pipe_is_refused_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    right, pipe = str(written(tmp_path, LINES)), str(tmp_path / "pipe")
+    os.mkfifo(pipe)
+    for command in (
+        ["report", pipe, "--verdict"],
+        ["report", right, "--history", pipe, "--verdict"],
+        ["report", right, "--html", pipe],
+        ["report", right, "--markdown", pipe],
+        ["report", right, "--results", pipe],
+        ["compare", right, pipe],
+        ["known-failures", pipe],
+    ):
+        assert main(command) == 2
+        assert re.search(r"pipe: cannot be (read|written): not a regular file\n$", capsys.readouterr().err)
+
+
+def test_a_pipe_that_is_open_is_read(tmp_path: Path) -> None:
+    text = written(tmp_path, LINES).read_bytes()
+    reading, writing = os.pipe()
+    os.write(writing, text)
+    os.close(writing)
+    assert len(read_run(Path(f"/dev/fd/{reading}")).results) == 1
+    os.close(reading)
 
 
 def test_right_values_are_let_through(tmp_path: Path) -> None:

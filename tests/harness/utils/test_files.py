@@ -2,12 +2,12 @@
 
 import os
 import stat
-import threading
 from pathlib import Path
 
 import pytest
 
-from harness.utils.files import write_text_whole, write_whole
+from harness.utils.digests import content
+from harness.utils.files import read_open, read_ordinary, refuse_named_pipe, write_text_whole, write_whole
 
 
 def test_a_file_is_replaced_and_keeps_its_mode(tmp_path: Path) -> None:
@@ -36,15 +36,30 @@ def test_a_link_stays_a_link(tmp_path: Path) -> None:
     assert (tmp_path / "folder" / "real").read_text() == "after"
 
 
-def test_a_pipe_is_written_to(tmp_path: Path) -> None:
-    pipe = tmp_path / "pipe"
+def test_a_pipe_that_is_open_is_written_to_and_read() -> None:
+    reading, writing = os.pipe()
+    write_text_whole(Path(f"/dev/fd/{writing}"), "through")
+    os.close(writing)
+    assert read_open(Path(f"/dev/fd/{reading}")) == b"through"
+    os.close(reading)
+
+
+def test_a_named_pipe_is_refused_at_once(tmp_path: Path) -> None:
+    """Opening it would wait for a process at its other end, perhaps forever."""
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
     os.mkfifo(pipe)
-    read: list[str] = []
-    reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
-    reader.start()
-    write_text_whole(pipe, "through")
-    reader.join(10)
-    assert read == ["through"]
+    link.symlink_to(pipe)
+    for path in (pipe, link):
+        for refused in (read_open, read_ordinary, refuse_named_pipe, lambda path: write_whole(path, b"x")):
+            with pytest.raises(OSError, match="not a regular file"):
+                refused(path)
+    assert content(pipe) is None
+    assert sorted(os.listdir(tmp_path)) == ["link", "pipe"]
+
+
+def test_a_device_without_end_is_not_read() -> None:
+    with pytest.raises(OSError, match="not a regular file"):
+        read_open(Path("/dev/zero"))
 
 
 def test_what_fails_leaves_the_old_file_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

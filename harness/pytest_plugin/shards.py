@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import pytest
 
@@ -90,8 +91,10 @@ def read_durations(file: Path) -> dict[str, float]:
     if file.suffix == ".jsonl":
         return {str(result["test"]): float(result.get("seconds", 0.0)) for result in read_run(file).results}
     try:
-        recorded = json.loads(read_open(file).decode("utf-8"))
-    except ValueError:
+        recorded = json.loads(read_open(file).decode("utf-8"), object_pairs_hook=_object)
+    except _TwiceError:
+        raise
+    except (ValueError, RecursionError):
         recorded = None
     if not isinstance(recorded, dict):
         raise ValueError("this is neither a results file nor a JSON object with the seconds of each test")
@@ -100,6 +103,20 @@ def read_durations(file: Path) -> dict[str, float]:
         if type(seconds) not in (int, float) or not 0 <= seconds <= sys.float_info.max:
             raise ValueError(f"the duration of {name} is not a number of seconds, but {json.dumps(seconds)[:40]}")
     return {name: float(seconds) for name, seconds in recorded.items()}
+
+
+class _TwiceError(ValueError):
+    """A key occurs twice in a JSON object."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object as a dict. Raises _TwiceError if a key occurs twice."""
+    read: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in read:
+            raise _TwiceError(f"{key} occurs twice, so its duration is not clear; keep one of them")
+        read[key] = value
+    return read
 
 
 class Sharding:

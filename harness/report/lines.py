@@ -205,4 +205,8 @@ def problem_of(line: Record, form: type[Line]) -> str:
 def _sentence(error: Mapping[str, Any]) -> str:
     where = ".".join(map(str, error["loc"]))
     what = must_be(error, "an object")
-    return f"{where}: {what[:1].lower()}{what[1:]}"
+    if error["type"] == "value_error":
+        what = str(error["ctx"]["error"])
+    elif error["type"] == "float_type" and type(error["input"]) is int:  # It is too large for a float.
+        what = "the number has too many digits"
+    return ": ".join(filter(None, [where, f"{what[:1].lower()}{what[1:]}"]))

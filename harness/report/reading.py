@@ -116,6 +116,7 @@ def read_run(path: Path) -> Recorded:
         again = f"{whole[0].get('command', 'pytest')} --cb-results FILE"
         what = f"this file has results format {version!r}, but format {FORMAT} is needed; to create it again:  {again}"
         raise ResultsError(f"{path}: {what}")
+    _refuse_wrong_order(path, [number for number, _ in numbered], records)
     footer = whole[-1] if "footer" in whole[-1] else None
     for (number, _), record in zip(numbered, whole, strict=False):
         if problem := problem_of(record, _form(record, whole)):
@@ -123,6 +124,27 @@ def read_run(path: Path) -> Recorded:
     last = whole[-1] if whole[-1].keys() & {"running", "footer"} else {}
     results = whole[1:-1] if last else whole[1:]
     return Recorded(path, whole[0], tuple(results), footer, tuple(last.get("running", ())))
+
+
+def _refuse_wrong_order(path: Path, numbers: Sequence[int], records: Sequence[Record | None]) -> None:
+    """Raise ResultsError for a second header, and for a line after the footer or after the list of running tests.
+
+    ``numbers`` has the line number of each of ``records``. The record of an incomplete line is None.
+    """
+    ended = ""
+    for number, record in zip(numbers, records, strict=True):
+        keys = record.keys() if record is not None and "test" not in record else set()
+        if "header" in keys and number != numbers[0]:
+            what = (
+                f"this is a second header (the first is in line {numbers[0]}): give the results of each run in a file"
+            )
+            raise ResultsError(f"{path}:{number}: {what} of their own")
+        if ended:
+            raise ResultsError(f"{path}:{number}: nothing may follow {ended}: remove this line, or run the tests again")
+        if "footer" in keys:
+            ended = f"the footer (line {number})"
+        elif keys == {"running"} and records[-1] is not None:  # Else the run was killed while it replaced the list.
+            ended = f"the list of the running tests (line {number})"
 
 
 def _form(record: Record, whole: Sequence[Record]) -> type[Line]:

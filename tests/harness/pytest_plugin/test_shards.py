@@ -82,6 +82,8 @@ def test_durations_are_read_from_results_and_written_down(tmp_path: Path, capsys
         ("[1, 2]", "this is neither a results file nor a JSON object with the seconds of each test"),
         ('{"a": 1, "b": NaN}', "the duration of b is not a number of seconds, but NaN"),
         ('{"a": "soon"}', 'the duration of a is not a number of seconds, but "soon"'),
+        ('{"a": true}', "the duration of a is not a number of seconds, but true"),
+        ('{"a": 1, "b": 2, "a": 3}', "a occurs twice, so its duration is not clear; keep one of them"),
         ('{"a": null}', "the duration of a is not a number of seconds, but null"),
         ('{"a": 1%s}' % ("0" * 400), "the duration of a is not a number of seconds, but 1000"),
     ],

@@ -91,6 +91,12 @@ WRONG = {
         "this line has half of a character (a lone surrogate)",
     ),
     "a start after the end of time": (1, {"start": 1e18}, "start: must be less than"),
+    "a start with many digits": (1, {"start": 10**400}, "start: the number has too many digits"),
+    "a part that does not exist": (
+        0,
+        {"shard": {"part": 7, "of": 5}},
+        "`shard.part` must be from 1 to `shard.of` (5), but is 7",
+    ),
     "began null": (0, {"began": None}, "began: must be a number"),
     "began text": (0, {"began": "today"}, "began: must be a number"),
     "digests a list": (0, {"digests": []}, "digests: must be an object"),
@@ -122,6 +128,28 @@ def test_a_wrong_value_is_one_sentence_with_its_line(
         place = "run.jsonl: " if "header" in wrong else f"run.jsonl:{line + 1}: "
         assert f"{place}{says}" in error
         assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        ([*LINES, FULL], "4: nothing may follow the footer (line 3): remove this line"),
+        ([*LINES, FOOTER], "4: nothing may follow the footer (line 3): remove this line"),
+        ([*LINES, *LINES], "4: this is a second header (the first is in line 1)"),
+        ([HEADER, HEADER, FULL, FOOTER], "2: this is a second header (the first is in line 1)"),
+        ([HEADER, {"running": ["a"]}, FULL, FOOTER], "3: nothing may follow the list of the running tests (line 2)"),
+    ],
+)
+def test_a_line_in_the_wrong_place_is_named(tmp_path: Path, lines: list[Any], says: str) -> None:
+    with pytest.raises(ResultsError, match=rf"run\.jsonl:{re.escape(says)}"):
+        read_run(written(tmp_path, lines))
+
+
+def test_half_a_line_after_the_footer_is_named(tmp_path: Path) -> None:
+    path = written(tmp_path, LINES)
+    path.write_text(path.read_text(encoding="utf-8") + '{"test": "a', encoding="utf-8")
+    with pytest.raises(ResultsError, match=r"run\.jsonl:4: nothing may follow the footer \(line 3\)"):
+        read_run(path)
 
 
 def test_a_named_pipe_is_refused_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -179,6 +179,8 @@ def _items_of_json(path: Path, model: str) -> list[Item]:
         raise TraceError(f"{path}: a number has too many digits; write a shorter one") from error
     if not isinstance(data, list):
         raise TraceError(f"{path}: the file must contain a JSON list of items, not {_kind(data)}")
+    if not data:
+        raise TraceError(f"{path}: the list has no workloads; an item is an object with the key requests")
     return [_item(f"{path}: item {number}", f"item-{number}", item, model) for number, item in enumerate(data)]
 
 

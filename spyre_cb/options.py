@@ -88,10 +88,18 @@ def _words(*words: str) -> Callable[[], Sequence[str]]:
     return lambda: words
 
 
-def _whole(text: str) -> int:
-    if not (text.isascii() and text.isdecimal()):
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least 0, not {text!r}")
+def _from_one(text: str) -> int:
+    """Convert a number of at least 1. Raises argparse.ArgumentTypeError for other values."""
+    if not (text.isascii() and text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"must be at least 1, and a whole number, not {text!r}")
     return int(text)
+
+
+def _named(text: str) -> Path:
+    """Convert the path of a file. Raises argparse.ArgumentTypeError for the empty string, which would be the folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("must be the name of a file, not ''")
+    return Path(text)
 
 
 def _retries(text: str) -> int:
@@ -182,14 +190,14 @@ OPTIONS = (
         "list of tests that are expected to fail (default: the nearest known-failures.yaml next to or above each "
         "suite)",
         metavar="FILE",
-        type=Path,
+        type=_named,
     ),
     Option(
         "max-tests",
         CHECKS,
         "maximum number of tests of a suite, instead of its own max_tests",
         metavar="N",
-        type=_whole,
+        type=_from_one,
     ),
     Option(
         "isolation",
@@ -229,7 +237,7 @@ OPTIONS = (
         PROCESSES,
         "results file with the durations of tests, for --cb-shard (default: expectations/durations.json if it exists)",
         metavar="FILE",
-        type=Path,
+        type=_named,
         repeated=True,
     ),
     Option(
@@ -246,7 +254,7 @@ OPTIONS = (
         REPORTS,
         "write a self-contained HTML page about the run",
         metavar="FILE",
-        type=Path,
+        type=_named,
         former_name="html-report",
     ),
     Option(
@@ -254,10 +262,10 @@ OPTIONS = (
         REPORTS,
         "append a summary in Markdown to this file",
         metavar="FILE",
-        type=Path,
+        type=_named,
         former_name="markdown-report",
     ),
-    Option("results", REPORTS, "write each result as a JSON line when its test ends", metavar="FILE", type=Path),
+    Option("results", REPORTS, "write each result as a JSON line when its test ends", metavar="FILE", type=_named),
     Option(
         "resume",
         REPORTS,

@@ -87,7 +87,7 @@ def stepped_driver(text: str) -> str:
 
 
 def named(text: str) -> Path:
-    """Convert an argument to the path of an output file or folder. The empty string is an error."""
+    """Convert an argument to the path of a file or folder. The empty string is an error."""
     if not text:
         raise argparse.ArgumentTypeError("must be the name of a file or folder, not ''")
     return Path(text)
@@ -107,6 +107,7 @@ def existing_suite(text: str) -> Path:
 
 
 def _readable(path: Path, text: str) -> Path:
+    named(text)
     try:
         path.stat()
     except (OSError, ValueError) as error:

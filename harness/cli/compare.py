@@ -3,7 +3,6 @@
 import json
 from argparse import Namespace
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from harness.cli.arguments import CommandError, Subparsers, add_command, apart, named
@@ -23,8 +22,8 @@ _EXAMPLES = """\
 def add_to(subparsers: Subparsers) -> None:
     about = "compare two runs: which tests got worse, better or are new"
     parser = add_command(subparsers, "compare", run, about, _EXAMPLES)
-    parser.add_argument("before", type=Path, metavar="FIRST", help="results of a run (pytest --cb-results FIRST)")
-    parser.add_argument("after", type=Path, metavar="SECOND", help="results of another run")
+    parser.add_argument("before", type=named, metavar="FIRST", help="results of a run (pytest --cb-results FIRST)")
+    parser.add_argument("after", type=named, metavar="SECOND", help="results of another run")
     parser.add_argument("--html", type=named, metavar="FILE", help="also write the comparison as an HTML page")
     parser.add_argument("--json", action="store_true", help="print a JSON object instead of text")
     about = "compare how long requests take: FIRST and SECOND are folders with results of repeated runs"

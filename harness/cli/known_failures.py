@@ -3,7 +3,7 @@
 from argparse import Namespace
 from pathlib import Path
 
-from harness.cli.arguments import CommandError, Subparsers, add_command, existing
+from harness.cli.arguments import CommandError, Subparsers, add_command, existing, named
 from harness.pytest_plugin.known_failures.writing import ResultsError, read_results, written
 from harness.utils.files import write_text_whole
 
@@ -19,7 +19,7 @@ def add_to(subparsers: Subparsers) -> None:
     parser.add_argument("results", type=existing, metavar="RESULTS", help="results (pytest --cb-results RESULTS)")
     parser.add_argument(
         "--write",
-        type=Path,
+        type=named,
         metavar="FILE",
         help="update this list: keep the reasons, remove tests that pass, add tests that fail",
     )

@@ -23,8 +23,8 @@ _EXAMPLES = """\
 def add_to(subparsers: Subparsers) -> None:
     about = "write reports about runs: a page, Allure, JUnit, Markdown"
     parser = add_command(subparsers, "report", run, about, _EXAMPLES)
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="results (pytest --cb-results FILE)")
-    parser.add_argument("--history", nargs="+", type=Path, default=[], metavar="OLD", help="results of earlier runs")
+    parser.add_argument("files", nargs="+", type=named, metavar="FILE", help="results (pytest --cb-results FILE)")
+    parser.add_argument("--history", nargs="+", type=named, default=[], metavar="OLD", help="results of earlier runs")
     parser.add_argument("--html", type=named, metavar="PAGE", help="write a self-contained HTML page to this file")
     parser.add_argument("--allure", type=named, metavar="FOLDER", help="write Allure results to this folder")
     parser.add_argument("--junit", type=named, metavar="XML", help="write JUnit XML to this file")

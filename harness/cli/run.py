@@ -81,6 +81,8 @@ def _settings(paths: Sequence[str]) -> list[str]:
 
 def _resolved(path: str) -> str:
     name, colons, case = path.partition("::")
+    if not name:
+        raise CommandError(f"PATH must be the name of a file or folder, not {path!r}")
     there = found(Path(name))
     if not there.exists():
         raise CommandError(f"{name}: no such file or folder, neither here nor among the suites of this package")

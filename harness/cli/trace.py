@@ -66,7 +66,7 @@ def run(arguments: Namespace) -> int:
 
     Return exit status 1 if the engine did not finish all requests of each workload, else 0.
     """
-    if arguments.simulate and arguments.model:
+    if arguments.simulate and arguments.model is not None:
         raise CommandError("--simulate runs no model, so it can't be combined with --model")
     apart([arguments.file], [arguments.output])
     try:
@@ -74,7 +74,8 @@ def run(arguments: Namespace) -> int:
     except UnavailableError as error:
         raise CommandError(f"--driver {arguments.driver}: {error}") from error
     try:
-        items = _chosen(read_items(arguments.file, arguments.model or test_models()[0]), arguments)
+        model = test_models()[0] if arguments.model is None else str(arguments.model)
+        items = _chosen(read_items(arguments.file, model), arguments)
     except TraceError as error:
         raise CommandError(str(error)) from error
     # Write the output only when all workloads have run: an incomplete trace can't be distinguished from a complete one.

@@ -92,9 +92,9 @@ def driver_from_options(option: Namespace) -> Driver:
     name = option.cb_driver or DEFAULT
     if name != OVER_HTTP or option.cb_simulate:
         for other, given in (("--cb-server-url", url), ("--cb-serve", start), ("--cb-server-shape", shape)):
-            if given and name != OVER_HTTP:
+            if given is not None and name != OVER_HTTP:
                 raise pytest.UsageError(f"{other} is only allowed with --cb-driver {OVER_HTTP}")
-            if given:
+            if given is not None:
                 raise pytest.UsageError(f"{other} {_NEEDS_A_MODEL}")
     if name == OVER_HTTP and option.cb_simulate:
         raise pytest.UsageError(f"--cb-driver {name} {_NEEDS_A_MODEL}")

@@ -88,8 +88,16 @@ def test_aborts_and_stop_tokens_are_carried_out(tmp_path: Path) -> None:
     ]
 
 
-def test_nothing_to_trace_is_an_empty_list(tmp_path: Path) -> None:
-    assert traced(written(tmp_path / "w.json", []), SimulationDriver()) == []
+def test_a_list_without_workloads_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TraceError, match=r"w\.json: the list has no workloads"):
+        traced(written(tmp_path / "w.json", []), SimulationDriver())
+
+
+def test_an_empty_model_name_is_not_the_default_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = written(tmp_path / "w.json", [{"requests": [{"prompt_len": 1, "max_tokens": 1}]}])
+    assert main(["trace", str(path), "--model", ""]) == 2
+    assert capsys.readouterr().err.startswith("spyre-cb: ")
+    assert main(["trace", str(path), "--model", "", "--simulate"]) == 2
 
 
 def item_with(**request: object) -> list[object]:

@@ -2,12 +2,13 @@
 
 import argparse
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 from harness.drivers.registry import BUILT_IN, UNSTEPPED, driver_names, unknown
 from harness.suites.shipped import found
+from harness.utils.paths import written_twice
 
 Subparsers = Any
 """The type of the object that ``ArgumentParser.add_subparsers`` returns. argparse does not export this type."""
@@ -61,10 +62,15 @@ def add_selection(parser: Parser, what: str) -> None:
     )
 
 
-def apart(inputs: Iterable[Path], outputs: Iterable[Path | None]) -> None:
-    """Raise CommandError if an output file is also an input file."""
+def apart(inputs: Iterable[Path], outputs: Mapping[str, Path | None]) -> None:
+    """Raise CommandError if an output file is also an input file, or is written twice.
+
+    ``outputs`` has the path of each option, None if the option is not given.
+    """
+    if twice := written_twice(outputs.items()):
+        raise CommandError(twice)
     read = {os.path.realpath(path): path for path in inputs}
-    for path in outputs:
+    for path in outputs.values():
         if path is not None and (same := read.get(os.path.realpath(path))) is not None:
             raise CommandError(f"{path}: this output would overwrite the input {same}; name another file")
 

@@ -34,7 +34,7 @@ def run(arguments: Namespace) -> int:
     """Print the comparison. Return exit status 1 if a test got worse or, with ``--latency``, requests take longer."""
     if arguments.latency:
         return compare_folders(arguments)
-    apart([arguments.before, arguments.after], [arguments.html])
+    apart([arguments.before, arguments.after], {"--html": arguments.html})
     try:
         comparison = compare_runs(read_results(arguments.before), read_results(arguments.after))
     except ResultsError as error:

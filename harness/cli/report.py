@@ -44,7 +44,7 @@ def run(arguments: Namespace) -> int:
     wanted = Wanted(arguments.html, arguments.allure, arguments.junit, arguments.markdown)
     if wanted == Wanted() and not arguments.results and not arguments.verdict:
         raise CommandError("no report is requested; use --html, --allure, --junit, --markdown, --results or --verdict")
-    outputs = [wanted.html, wanted.allure, wanted.junit, wanted.markdown, arguments.results]
+    outputs = {f"--{name}": getattr(arguments, name) for name in ("html", "allure", "junit", "markdown", "results")}
     apart([*arguments.files, *arguments.history], outputs)
     try:
         with gc_paused():

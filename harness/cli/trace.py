@@ -68,7 +68,7 @@ def run(arguments: Namespace) -> int:
     """
     if arguments.simulate and arguments.model is not None:
         raise CommandError("--simulate runs no model, so it can't be combined with --model")
-    apart([arguments.file], [arguments.output])
+    apart([arguments.file], {"--svg": arguments.svg, "--output": arguments.output})
     try:
         driver = make_driver(arguments.driver, DriverOptions(arguments.simulate, arguments.attention))
     except UnavailableError as error:

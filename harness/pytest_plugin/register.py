@@ -5,7 +5,6 @@ children, which run single cases and return their reports (``isolation/child.py`
 """
 
 import os
-from pathlib import Path
 
 import pytest
 
@@ -19,6 +18,7 @@ from harness.pytest_plugin.isolation.plugin import Isolation
 from harness.pytest_plugin.isolation.reports import FailuresTravel
 from harness.pytest_plugin.known_failures import plugin as known_failures
 from harness.pytest_plugin.links import Links
+from harness.pytest_plugin.outputs import check_outputs
 from harness.pytest_plugin.planning import PLANNING, Planning, earlier_for
 from harness.pytest_plugin.progress import Progress
 from harness.pytest_plugin.report_options import wanted_reports
@@ -27,8 +27,6 @@ from harness.pytest_plugin.resuming import NOTHING, EarlierRun, Resuming, earlie
 from harness.pytest_plugin.retries import FlakyTests
 from harness.pytest_plugin.shards import Sharding
 from harness.pytest_plugin.stages import Stages
-from harness.suites.discovery import SUITE_SUFFIXES
-from harness.utils.files import refuse_named_pipe
 from harness.utils.subprocesses import end_with_parent
 
 
@@ -55,9 +53,7 @@ def register(config: pytest.Config) -> None:
         if option.cb_isolation == "engine":
             manager.register(Distribution(config, None), "spyre-cb-distribution")
         return
-    for name in ("html", "markdown", "results"):
-        _refuse_suite(f"--cb-{name}", getattr(option, f"cb_{name}"))
-        _refuse_unwritable(f"--cb-{name}", getattr(option, f"cb_{name}"))
+    check_outputs(config)
     if option.cb_retries:
         manager.register(FlakyTests(allowed=option.cb_allow_flaky), "spyre-cb-flaky")
     elif option.cb_allow_flaky:
@@ -108,23 +104,3 @@ def _register_how_cases_run(config: pytest.Config) -> None:
             workers.register(config, limit)
     if mode != "none" or config.option.cb_retries:
         config.pluginmanager.register(CaseProtocol(run, config.option.cb_retries), "spyre-cb-protocol")
-
-
-def _refuse_suite(option: str, path: Path | None) -> None:
-    if path is not None and path.suffix in SUITE_SUFFIXES:
-        raise pytest.UsageError(f"{option} {path}: this would overwrite a suite; name another file")
-
-
-def _refuse_unwritable(option: str, path: Path | None) -> None:
-    """Check before the run that a report can be written to ``path``. Raises pytest.UsageError if it can't."""
-    if path is None:
-        return
-    existed = path.exists()
-    try:
-        refuse_named_pipe(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.open("a").close()
-    except OSError as error:
-        raise pytest.UsageError(f"{option} {path}: cannot be written: {error.strerror or error}") from error
-    if not existed:
-        path.unlink()

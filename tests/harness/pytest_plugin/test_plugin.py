@@ -216,17 +216,24 @@ def test_an_unwritable_report_is_refused_before_anything_runs(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["--cb-results=x", "--cb-html=./x"], "--cb-html and --cb-results both write x, so one would overwrite"),
+        (["--cb-results=x", "--junitxml=x"], "--cb-results and --junitxml both write "),
+        (["--cb-markdown=x", "--cb-html=x"], "--cb-html and --cb-markdown both write x"),
+        (["--alluredir=mine.yaml"], "--alluredir mine.yaml: cannot be written: "),
+        (["--cb-html=nope/deep/x.html", "--cb-allow-flaky"], "--cb-allow-flaky needs --cb-retries"),
+        (["--cb-html=mine.yaml/x.html"], "--cb-html mine.yaml/x.html: cannot be written: "),
         (["--cb-results=pipe"], "--cb-results pipe: cannot be written: not a regular file"),
         (["--cb-html=pipe"], "--cb-html pipe: cannot be written: not a regular file"),
         (["--cb-shard=1/1", "--cb-durations-from=pipe"], "--cb-durations-from pipe: not a regular file"),
     ],
 )
-def test_a_named_pipe_is_refused_at_once(tmp_path: Path, options: list[str], message: str) -> None:
+def test_wrong_outputs_are_refused_before_anything_is_written(tmp_path: Path, options: list[str], message: str) -> None:
     write(tmp_path, mine=GOOD)
     os.mkfifo(tmp_path / "pipe")
     done = run(tmp_path, "mine.yaml", "--cb-simulate", *options)
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     assert message in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.yaml", "pipe"]
 
 
 def test_a_golden_table_that_is_a_named_pipe_fails_its_test(tmp_path: Path) -> None:

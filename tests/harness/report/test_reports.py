@@ -225,6 +225,7 @@ def test_a_page_that_cannot_be_written_leaves_the_one_that_is_there(
         (["nowhere.jsonl", "--html", "x.html"], "nowhere.jsonl: cannot be read"),
         (["{run}", "--html", "/proc/no/x.html"], "/proc/no/x.html: cannot be written"),
         (["{run}", "--html", "{run}"], "would overwrite the input"),
+        (["{run}", "--html", "x", "--junit", "./x"], "--html and --junit both write x, so one would overwrite"),
         (["{run}", "--markdown", "{run}"], "would overwrite the input"),
         (["pyproject.toml", "--history", "{run}", "--junit", "{run}"], "would overwrite the input"),
         (["{run}", "--history", "pyproject.toml", "--html", "x.html"], "pyproject.toml:1: this line is not JSON"),

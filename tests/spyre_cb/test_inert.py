@@ -137,7 +137,7 @@ def test_other_peoples_options_stay_theirs(folder: Path) -> None:
     [
         ("--cb-driver=none", "argument --cb-driver: invalid choice: 'none' (choose from reference, simulation, vllm"),
         ("--cb-policy=none", "argument --cb-policy: invalid choice: 'none' (choose from "),
-        ("--cb-max-tests=-1", "argument --cb-max-tests: must be a whole number of at least 0, not '-1'"),
+        ("--cb-max-tests=-1", "argument --cb-max-tests: must be at least 1, and a whole number, not '-1'"),
         ("--cb-retries=x", "argument --cb-retries: must be a whole number of at least 0, not 'x'"),
     ],
 )

@@ -40,7 +40,8 @@ class Case(Model):
     @property
     def block_size(self) -> int:
         """Return the number of tokens in a block of the KV cache."""
-        return self.token_budget.block_size if self.token_budget else BLOCK_SIZE
+        given = (getattr(self, key) for key in OPTION_KEYS)
+        return next((options.tokens_in_a_block for options in given if options is not None), BLOCK_SIZE)
 
     def described(self) -> str:
         """Return a description of the case for reports, generated from its fields."""

@@ -168,6 +168,11 @@ class Limits(Model):
 class Options(Model):
     """The base class of ``Chunking`` and ``TokenBudget``: options of a scheduler that a case can set."""
 
+    @property
+    def tokens_in_a_block(self) -> int:
+        """Return the number of tokens in a block of the KV cache."""
+        return BLOCK_SIZE
+
     def check_requests(self, requests: Sequence[tuple[int, int]]) -> None:
         """Raise MisfitError if a request can't run with these options. A request is (prompt length, max_tokens)."""
 
@@ -215,6 +220,10 @@ class TokenBudget(Options):
             what = f"block_size {self.block_size} is not a multiple of {SMALLEST_BLOCK}"
             raise MisfitError(what, "block_size", hint="use 32, 64, 96, …")
         return self
+
+    @property
+    def tokens_in_a_block(self) -> int:
+        return self.block_size
 
     def check_requests(self, requests: Sequence[tuple[int, int]]) -> None:
         """Raise MisfitError if a request can need more than ``max_num_batched_tokens`` tokens in one step.

@@ -188,7 +188,7 @@ def test_when_a_part_of_a_divided_engine_is_killed_all_of_it_goes(
 @pytest.mark.parametrize("role", ["controller", "engine"])
 def test_a_server_goes_with_the_process_that_started_it(tmp_path: Path, started: list[Run], role: str) -> None:
     write(tmp_path, served=AT_A_SERVER)
-    (tmp_path / "forever.py").write_text("import time\ndef wait(*_, **__):\n    time.sleep(600)\n")
+    (tmp_path / "forever.py").write_text("import time\nasync def wait(*_, **__):\n    time.sleep(600)\n")
     (tmp_path / "conftest.py").write_text(
         "import sys, pathlib\nsys.path.insert(0, str(pathlib.Path(__file__).parent))\n"
     )

@@ -71,6 +71,10 @@ def _ssl_context(create: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
     return create()
 
 
+LARGE_BODY = 100_000
+"""Bytes of a body above which a lost response counts as a refusal without a status."""
+
+
 class HttpClient:
     """A client of the server at ``url``. ``process`` is the server's process if the harness has started it.
 
@@ -165,7 +169,9 @@ class HttpClient:
         try:
             return _raw(await raw.request(method, path, content=body or None, headers=dict(headers)))
         except self._httpx.HTTPError as error:
-            raise NoResponseError(f"the server did not answer: {type(error).__name__}: {error}") from error
+            # A server that refuses a large body closes the connection, and its response can be lost.
+            kind = ClientError if len(body) > LARGE_BODY else NoResponseError
+            raise kind(f"the server did not answer: {type(error).__name__}: {error}") from error
 
     async def state(self) -> ServingState:
         values = await self._metrics()

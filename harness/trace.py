@@ -13,11 +13,10 @@ the block table of a request changes. If the engine did not finish an item, the 
 """
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +49,7 @@ from harness.suites.yaml import one_line, shown_path
 from harness.timeline import tables_of
 from harness.types import EngineSetup, RequestSpec, SchedulingLimits
 from harness.utils.files import read_ordinary
+from harness.utils.json_objects import RepeatedKeyError, unique_keys
 from harness.utils.validation import must_be
 
 RECORDED_AS = {
@@ -159,10 +159,13 @@ def _items_of_json(path: Path, model: str) -> list[Item]:
         text = read_ordinary(path, MAX_BYTES + 1)
         if len(text) > MAX_BYTES:
             raise TraceError(f"{path}: this file is larger than {MAX_BYTES:,} bytes; split it into several files")
-        data = json.loads(text.decode("utf-8"), object_pairs_hook=partial(_object, path))
+        data = json.loads(text.decode("utf-8"), object_pairs_hook=unique_keys)
         json.dumps(data, ensure_ascii=False).encode("utf-8")
     except TraceError:
         raise
+    except RepeatedKeyError as error:
+        twice = json.dumps(error.key)
+        raise TraceError(f"{path}: the key {twice} occurs twice in one object; keep one of them") from error
     except OSError as error:
         raise TraceError(f"{path}: cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
@@ -182,15 +185,6 @@ def _items_of_json(path: Path, model: str) -> list[Item]:
     if not data:
         raise TraceError(f"{path}: the list has no workloads; an item is an object with the key requests")
     return [_item(f"{path}: item {number}", f"item-{number}", item, model) for number, item in enumerate(data)]
-
-
-def _object(path: Path, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a JSON object as a dict. Raises TraceError if a key occurs twice."""
-    read = dict(pairs)
-    if len(read) < len(pairs):
-        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
-        raise TraceError(f"{path}: the key {json.dumps(twice)} occurs twice in one object; keep one of them")
-    return read
 
 
 def _item(where: str, unnamed: str, data: Any, model: str) -> Item:

@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import pytest
 
@@ -21,6 +20,7 @@ from harness.pytest_plugin.isolation.grouping import by_engine
 from harness.pytest_plugin.shard_environment import part_of_this_job
 from harness.report.reading import ResultsError, read_run
 from harness.utils.files import read_open
+from harness.utils.json_objects import RepeatedKeyError, unique_keys
 from harness.utils.text import plural
 
 RECORDED = Path("expectations", "durations.json")
@@ -91,9 +91,10 @@ def read_durations(file: Path) -> dict[str, float]:
     if file.suffix == ".jsonl":
         return {str(result["test"]): float(result.get("seconds", 0.0)) for result in read_run(file).results}
     try:
-        recorded = json.loads(read_open(file).decode("utf-8"), object_pairs_hook=_object)
-    except _TwiceError:
-        raise
+        recorded = json.loads(read_open(file).decode("utf-8"), object_pairs_hook=unique_keys)
+    except RepeatedKeyError as error:
+        what = f"{error.key} occurs twice, so its duration is not clear; keep one of them"
+        raise ValueError(what) from error
     except (ValueError, RecursionError):
         recorded = None
     if not isinstance(recorded, dict):
@@ -103,20 +104,6 @@ def read_durations(file: Path) -> dict[str, float]:
         if type(seconds) not in (int, float) or not 0 <= seconds <= sys.float_info.max:
             raise ValueError(f"the duration of {name} is not a number of seconds, but {json.dumps(seconds)[:40]}")
     return {name: float(seconds) for name, seconds in recorded.items()}
-
-
-class _TwiceError(ValueError):
-    """A key occurs twice in a JSON object."""
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a JSON object as a dict. Raises _TwiceError if a key occurs twice."""
-    read: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in read:
-            raise _TwiceError(f"{key} occurs twice, so its duration is not clear; keep one of them")
-        read[key] = value
-    return read
 
 
 class Sharding:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from checkpoints.errors import CheckpointError, one_line
 
@@ -69,6 +69,13 @@ def check_values(folder: Path, config: Mapping[str, Any]) -> None:
         _check_eos(generation, read_config(generation), config.get("vocab_size"))
 
 
+def head_size(config: Mapping[str, Any]) -> int | None:
+    """Return the size of an attention head, whose default follows from other fields; None if they are missing."""
+    hidden, heads = config.get("hidden_size"), config.get("num_attention_heads")
+    default = None if hidden is None or heads is None else hidden // heads
+    return config.get("head_dim") or default
+
+
 def _require(path: Path, name: str, value: object, check: Check) -> None:
     wanted = check(value)
     if wanted is not None:
@@ -81,12 +88,12 @@ def _shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:59]}…"
 
 
-def _is_whole(value: object) -> bool:
+def _is_whole(value: object) -> TypeGuard[int]:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _count(value: object) -> str | None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+    if not _is_whole(value) or value < 1:
         return "a whole number of at least 1"
     return None if value <= MOST else f"a whole number of at most {MOST}"
 
@@ -152,13 +159,11 @@ _CHECKS: Mapping[str, Check] = {
 def _disagreements(config: Mapping[str, Any]) -> Iterator[str]:
     """Yield what is wrong with values that are right on their own, as sentences without the file."""
     hidden, heads, shared = (config.get(n) for n in ("hidden_size", "num_attention_heads", "num_key_value_heads"))
-    size = config.get("head_dim")
-    if size is None and hidden is not None and heads is not None:
-        if hidden % heads:
-            yield f"hidden_size must be a multiple of num_attention_heads, but {hidden} is no multiple of {heads}"
-        size = hidden // heads
+    if config.get("head_dim") is None and hidden is not None and heads is not None and hidden % heads:
+        yield f"hidden_size must be a multiple of num_attention_heads, but {hidden} is no multiple of {heads}"
     if heads is not None and shared is not None and heads % shared:
         yield f"num_attention_heads must be a multiple of num_key_value_heads, but {heads} is no multiple of {shared}"
+    size = head_size(config)
     if size is not None and size % 2:
         yield f"the size of a head must be even for the rotary embedding, but it is {size}"
 

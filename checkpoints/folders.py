@@ -27,7 +27,7 @@ def why_unusable(folder: Path) -> str | None:
     if INDEX not in names:
         return None
     try:
-        shards = set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values())
+        shards = _shards(folder)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return f"has an {INDEX} that cannot be read"
     missing = sorted(str(shard) for shard in shards - weights)
@@ -37,6 +37,10 @@ def why_unusable(folder: Path) -> str | None:
 def weight_files(folder: Path) -> tuple[Path, ...]:
     """Return the files with the weights of a complete checkpoint, sorted: those in the index, or all."""
     if (folder / INDEX).is_file():
-        shards = set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values())
-        return tuple(folder / shard for shard in sorted(shards))
+        return tuple(folder / shard for shard in sorted(_shards(folder)))
     return tuple(sorted(folder.glob("*.safetensors")))
+
+
+def _shards(folder: Path) -> set[str]:
+    """Return the names of the files that the index of the weights names."""
+    return set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values())

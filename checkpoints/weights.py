@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from checkpoints.configuration import is_known
+from checkpoints.configuration import head_size, is_known
 from checkpoints.errors import CheckpointError, one_line
 from checkpoints.folders import weight_files
 
@@ -64,7 +64,7 @@ def _shapes(config: Mapping[str, Any]) -> Mapping[str, tuple[str, tuple[int | No
         config.get(name) for name in ("hidden_size", "intermediate_size", "vocab_size", "num_attention_heads")
     )
     shared = config.get("num_key_value_heads") or heads
-    size = config.get("head_dim") or (None if hidden is None or heads is None else hidden // heads)
+    size = head_size(config)
     keys = None if size is None or shared is None else size * shared
     head_fields = "hidden_size, num_attention_heads, num_key_value_heads and head_dim"
     return {

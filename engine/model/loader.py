@@ -81,8 +81,7 @@ def _loaded(checkpoint: Checkpoint, settings: Mapping[str, Any], dtype: torch.dt
             **parts,
         ).eval()
     except (OSError, SafetensorError) as error:
-        reason = " ".join(str(error).split())
-        raise CheckpointError(f"{checkpoint.path}: the weights cannot be read: {reason}") from error
+        raise CheckpointError(f"{checkpoint.path}: the weights cannot be read: {error}") from error
     _cast_rotations(model, dtype)
     return model
 

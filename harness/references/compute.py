@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from checkpoints import Checkpoint, CheckpointError
+from checkpoints.errors import one_line
 from harness.references.processors import processed
 from harness.references.structures import constrained, masked
 from harness.references.values import Reference, ReferenceToken, Wanted
@@ -111,7 +112,7 @@ def _model(checkpoint: Checkpoint) -> Any:
     try:
         return AutoModelForCausalLM.from_pretrained(checkpoint.path, dtype=torch.float32).eval()
     except Exception as error:  # transformers raises whatever its parsers and models raise
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        reason = f"{type(error).__name__}: {one_line(error)[:200]}"
         raise CheckpointError(f"{checkpoint.path}: transformers cannot load this model: {reason}") from error
 
 

@@ -1,6 +1,5 @@
 """The format of ``happens`` and ``never``: events that must happen, or must not happen, when a case is run."""
 
-from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Annotated, Any, Literal, get_args
 
@@ -71,24 +70,6 @@ EventName = Literal[
     "found_block_taken",
 ]
 EVENT_NAMES: tuple[str, ...] = get_args(EventName)
-
-
-_CONTINUOUS = frozenset({"continuous"})
-_CHUNKED = frozenset({"chunked"})
-_TOKEN_BUDGET = frozenset({"token_budget"})
-ONLY_WITH: Mapping[str, frozenset[str]] = {
-    **dict.fromkeys(("wait_for_context", "wait_for_freed_blocks", "wait_for_batch_tkv"), _CONTINUOUS),
-    **dict.fromkeys(("remembered_refusal", "fits_context_exactly", "context_short_by_one"), _CONTINUOUS),
-    **dict.fromkeys(("fits_batch_tkv_exactly", "batch_tkv_over_by_one"), _CONTINUOUS | _CHUNKED),
-    **dict.fromkeys(("tkv_growth", "tkv_fall"), _CONTINUOUS | _CHUNKED | {"static"}),
-    **dict.fromkeys(("pause", "resume", "chunk_between_decodes"), _CHUNKED),
-    **dict.fromkeys(("wait_for_turn", "wait_for_prefill", "wait_for_paused"), _CHUNKED),
-    **dict.fromkeys(("hit_unused", "hit_on_generated_blocks", "hit_on_held_blocks", "hit_on_free_blocks"), _CHUNKED),
-    **dict.fromkeys(("hit_with_copies", "prefix_lost", "cached_block_taken", "found_block_taken"), _CHUNKED),
-    **dict.fromkeys(("several_chunks", "hit", "abort_of_paused"), _CHUNKED | _TOKEN_BUDGET),
-    **dict.fromkeys(("mixed_step", "preemption", "wait_for_budget"), _TOKEN_BUDGET),
-}
-"""The schedulers that can have an event, for the events that not every scheduler can have."""
 
 
 class Happening(Model):

@@ -173,6 +173,11 @@ class Options(Model):
         """Return the number of tokens in a block of the KV cache."""
         return BLOCK_SIZE
 
+    def _check_multiple(self, name: str, unit: int, hint: str) -> None:
+        """Raise MisfitError if the value of the option ``name`` is not a multiple of ``unit``."""
+        if (value := getattr(self, name)) % unit:
+            raise MisfitError(f"{name} {value} is not a multiple of {unit}", name, hint=hint)
+
     def check_requests(self, requests: Sequence[tuple[int, int]]) -> None:
         """Raise MisfitError if a request can't run with these options. A request is (prompt length, max_tokens)."""
 
@@ -192,9 +197,7 @@ class Chunking(Options):
 
     @model_validator(mode="after")
     def _whole_blocks(self) -> "Chunking":
-        if self.chunk_size % BLOCK_SIZE:
-            what = f"chunk_size {self.chunk_size} is not a multiple of {BLOCK_SIZE}"
-            raise MisfitError(what, "chunk_size", hint="use 64, 128, …")
+        self._check_multiple("chunk_size", BLOCK_SIZE, "use 64, 128, …")
         return self
 
 
@@ -216,9 +219,7 @@ class TokenBudget(Options):
 
     @model_validator(mode="after")
     def _possible_block_size(self) -> "TokenBudget":
-        if self.block_size % SMALLEST_BLOCK:
-            what = f"block_size {self.block_size} is not a multiple of {SMALLEST_BLOCK}"
-            raise MisfitError(what, "block_size", hint="use 32, 64, 96, …")
+        self._check_multiple("block_size", SMALLEST_BLOCK, "use 32, 64, 96, …")
         return self
 
     @property

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import PlainValidator, WithJsonSchema
 
 from harness.suites.schema.base import MOST, Ids, MisfitError, Number, StepNumber
+from harness.suites.schema.happens import EventName
 from harness.suites.schema.requests import Chunking, Options, TokenBudget
 from harness.types import BLOCK_SIZE, DEFAULT_SCHEDULER, ChunkingSetup, SchedulerOptions, StepRow, TokenBudgetSetup
 
@@ -130,7 +131,8 @@ class SchedulerFormat:
     of limits that the scheduler does not have to an error message. ``rounds_blocks`` is whether an engine with this
     scheduler rounds the number of blocks up to a multiple of ``max_num_seqs``. ``rounds_first_prompt`` is whether the
     scheduler rounds the prompt that starts a batch up to whole blocks. ``plain_decode(row, steps)`` returns the row
-    after ``steps`` further decodes in which no request joins, ends or takes a block.
+    after ``steps`` further decodes in which no request joins, ends or takes a block. ``events`` are those events that
+    this scheduler can have and some other scheduler can't.
 
     ``computes(row, request)`` returns whether the step computes tokens of the request. ``suspends(row, request)`` is
     called for each step between two tokens of a request in which the request got no token. The result is True if the
@@ -151,6 +153,7 @@ class SchedulerFormat:
     plain_decode: Callable[[StepRow, int], StepRow] = _one_more
     computes: Callable[[StepRow, int], bool] = _runs
     suspends: Callable[[StepRow, int], bool] = _is_paused
+    events: frozenset[EventName] = frozenset()
 
     def options_for(self, given: Options | None) -> SchedulerOptions | None:
         """Convert the options of a case to the type that drivers get. Return None if the scheduler has no options."""
@@ -159,12 +162,62 @@ class SchedulerFormat:
         return self.setup(**(given or self.options()).model_dump())
 
 
+_TKV_EVENTS: frozenset[EventName] = frozenset({"tkv_growth", "tkv_fall"})
+_BATCH_TKV_EVENTS: frozenset[EventName] = frozenset({"fits_batch_tkv_exactly", "batch_tkv_over_by_one"})
+_CONTINUOUS_EVENTS: frozenset[EventName] = frozenset(
+    {
+        *_TKV_EVENTS,
+        *_BATCH_TKV_EVENTS,
+        "wait_for_context",
+        "wait_for_freed_blocks",
+        "wait_for_batch_tkv",
+        "remembered_refusal",
+        "fits_context_exactly",
+        "context_short_by_one",
+    }
+)
+_CHUNKED_EVENTS: frozenset[EventName] = frozenset(
+    {
+        *_TKV_EVENTS,
+        *_BATCH_TKV_EVENTS,
+        "pause",
+        "resume",
+        "abort_of_paused",
+        "several_chunks",
+        "chunk_between_decodes",
+        "wait_for_turn",
+        "wait_for_prefill",
+        "wait_for_paused",
+        "hit",
+        "hit_unused",
+        "hit_on_generated_blocks",
+        "hit_on_held_blocks",
+        "hit_on_free_blocks",
+        "hit_with_copies",
+        "prefix_lost",
+        "cached_block_taken",
+        "found_block_taken",
+    }
+)
+_TOKEN_BUDGET_EVENTS: frozenset[EventName] = frozenset(
+    {"several_chunks", "hit", "abort_of_paused", "mixed_step", "preemption", "wait_for_budget"}
+)
+
 FORMATS: Mapping[str, SchedulerFormat] = {
     each.name: each
     for each in (
-        SchedulerFormat("continuous", "cb", COLUMNS, rounds_first_prompt=True),
-        SchedulerFormat("static", "sb", COLUMNS, rounds_first_prompt=True),
-        SchedulerFormat("chunked", "chunked_prefill", CHUNKED_COLUMNS, "paused", "chunking", Chunking, ChunkingSetup),
+        SchedulerFormat("continuous", "cb", COLUMNS, rounds_first_prompt=True, events=_CONTINUOUS_EVENTS),
+        SchedulerFormat("static", "sb", COLUMNS, rounds_first_prompt=True, events=_TKV_EVENTS),
+        SchedulerFormat(
+            "chunked",
+            "chunked_prefill",
+            CHUNKED_COLUMNS,
+            "paused",
+            "chunking",
+            Chunking,
+            ChunkingSetup,
+            events=_CHUNKED_EVENTS,
+        ),
         SchedulerFormat(
             "token_budget",
             "token_budget",
@@ -178,12 +231,19 @@ FORMATS: Mapping[str, SchedulerFormat] = {
             plain_decode=_one_each,
             computes=_is_scheduled,
             suspends=_is_preempted,
+            events=_TOKEN_BUDGET_EVENTS,
         ),
     )
 }
 """The SchedulerFormat of each scheduler, by the scheduler's name."""
 
 OPTION_KEYS: Mapping[str, SchedulerFormat] = {each.options_key: each for each in FORMATS.values() if each.options_key}
+
+
+def schedulers_with(event: EventName) -> tuple[str, ...]:
+    """Return the names of the schedulers that can have an event, sorted; () if every scheduler can have it."""
+    return tuple(sorted(name for name, known in FORMATS.items() if event in known.events))
+
 
 _KNOWN_BY = tuple((each.own_column, each) for each in FORMATS.values() if each.own_column)
 

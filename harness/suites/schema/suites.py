@@ -7,9 +7,8 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from harness.suites.schema.base import About, MisfitError, Model, Names, Size, SuiteName, as_tuple, one_or_many
 from harness.suites.schema.cases import BehaviourCase, Case, OutputCase, RequestsCase, StepsCase
-from harness.suites.schema.happens import ONLY_WITH
 from harness.suites.schema.policy import PolicyName
-from harness.suites.schema.schedulers import FORMATS, OPTION_KEYS, Scheduler
+from harness.suites.schema.schedulers import FORMATS, OPTION_KEYS, Scheduler, schedulers_with
 from harness.types import BLOCK_SIZE, DEFAULT_SCHEDULER
 
 MODELS_OF_THE_RUN = "$models"
@@ -91,11 +90,10 @@ class AnySuite(Model):
         for i, case in enumerate(self.cases):
             for key in ("happens", "never") if isinstance(case, RequestsCase) else ():
                 for j, happening in enumerate(getattr(case, key)):
-                    owners = ONLY_WITH.get(happening.event)
-                    if owners is not None and owners.isdisjoint(given):
+                    owners = schedulers_with(happening.event)
+                    if owners and set(owners).isdisjoint(given):
                         what = f"{happening.event} can't happen with the scheduler {', '.join(given)}"
-                        hint = f"only with {', '.join(sorted(owners))}"
-                        raise MisfitError(what, "cases", i, key, j, hint=hint)
+                        raise MisfitError(what, "cases", i, key, j, hint=f"only with {', '.join(owners)}")
         return self
 
     @model_validator(mode="after")

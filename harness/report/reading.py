@@ -135,10 +135,8 @@ def _refuse_wrong_order(path: Path, numbers: Sequence[int], records: Sequence[Re
     for number, record in zip(numbers, records, strict=True):
         keys = record.keys() if record is not None and "test" not in record else set()
         if "header" in keys and number != numbers[0]:
-            what = (
-                f"this is a second header (the first is in line {numbers[0]}): give the results of each run in a file"
-            )
-            raise ResultsError(f"{path}:{number}: {what} of their own")
+            what = f"this is a second header (the first is in line {numbers[0]})"
+            raise ResultsError(f"{path}:{number}: {what}: give the results of each run in a file of their own")
         if ended:
             raise ResultsError(f"{path}:{number}: nothing may follow {ended}: remove this line, or run the tests again")
         if "footer" in keys:

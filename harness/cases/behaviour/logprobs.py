@@ -44,18 +44,16 @@ def wrong_logprobs(what: str, seen: Logprobs | None, wanted: ExpectedLogprobs, p
         if (ours is None) != (theirs is None) or not (theirs is None or close(ours, theirs, bounds, relative=False)):
             wrong.append(f"logprob of token {token} is {_shown(ours)}, Hugging Face says {_shown(theirs)}")
         elif ours is not None:
-            expected = _expected_alternatives(wanted.alternatives, top, [ours] * (len(listed) - wanted.alternatives))
+            expected = _expected_alternatives(wanted.alternatives, top)
+            if len(listed) > wanted.alternatives:  # An API may list the token itself in addition to the top tokens.
+                expected.append(ours)
             wrong += [f"token {token} {text}" for text in _wrong_alternatives(listed, expected, bounds)]
     return [f"{what}: {text}" for text in wrong]
 
 
-def _expected_alternatives(count: int, top: Sequence[float], extra: Sequence[float]) -> list[float]:
-    """Return the logprobs to expect in a list of alternatives: the ``count`` largest, then those in ``extra``.
-
-    An API may list the token itself in addition to the top tokens, so ``extra`` has the token's logprob if the list is
-    longer than ``count``. Tokens that a constraint excludes have the logprob -inf.
-    """
-    return [*top[:count], *[-math.inf] * (count - len(top)), *extra[:1]]
+def _expected_alternatives(count: int, top: Sequence[float]) -> list[float]:
+    """Return the logprobs of the ``count`` most likely tokens. Tokens that a constraint excludes have -inf."""
+    return [*top[:count], *[-math.inf] * (count - len(top))]
 
 
 def _wrong_alternatives(listed: Sequence[float], expected: Sequence[float], bounds: Bounds) -> list[str]:

@@ -41,18 +41,16 @@ def find(name: str) -> CheckFunction | None:
     if ":" not in name:
         return CHECKS.get(name)
     module, _, function = name.partition(":")
-    if not module or module.startswith("."):
-        return None
     try:
         found = getattr(importlib.import_module(module), function, None)
-    except Exception:  # The name can be no name of a module, such as "", and a module can raise any error.
+    except Exception:  # The name can be no name of a module, such as "" or ".x", and a module can raise any error.
         return None
     return found if callable(found) else None
 
 
-def why_unfit(function: object, options: Mapping[str, Any]) -> str | None:
+def why_unfit(function: Any, options: Mapping[str, Any]) -> str | None:
     """Return why ``function`` can't be called as a check with these options, None if it can."""
-    if not callable(function) or not any(map(inspect.iscoroutinefunction, (function, function.__call__))):
+    if not any(map(inspect.iscoroutinefunction, (function, function.__call__))):
         return "it is not a coroutine function (async def)"
     try:
         inspect.signature(function).bind(None, **options)

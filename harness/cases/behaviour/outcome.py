@@ -100,7 +100,7 @@ def check_error(label: str, error: ClientError, expect: Outcome) -> Verdict:
     for name, seen, value in compared:
         known = seen is not None or name == "param" or isinstance(error, NoResponseError)
         if value is not None and known and seen != value:
-            wrong.append(f"{'no ' if seen is None else ''}{name}{'' if seen is None else f' {seen}'}, expected {value}")
+            wrong.append(f"{f'no {name}' if seen is None else f'{name} {seen}'}, expected {value}")
     if wrong:
         return Verdict(False, f"{label}: the error is not the expected one", (f"error: {text}", *wrong), data=data)
     return Verdict(True, f"{label}: refused as expected", data=data)

@@ -67,8 +67,8 @@ class Grammar:
             reason = one_line(self._matcher.get_error().partition("<state>")[0])
             if reason == NO_TOKEN_FITS:
                 reason = "the grammar allows no token here, and no end"
-            after = f"after {self._accepted} token{'s'[: self._accepted != 1]}"
-            self.error = f"{after} the answer cannot be continued: {reason}"
+            tokens = "1 token" if self._accepted == 1 else f"{self._accepted} tokens"
+            self.error = f"after {tokens} the answer cannot be continued: {reason}"
 
 
 class Grammars:

@@ -81,14 +81,16 @@ def check_type(value: object) -> object:
     """Return ``value`` if it is an object whose ``type`` is known; otherwise raise ValueError with a sentence."""
     if not isinstance(value, dict):
         raise ValueError("must be an object")
+    *others, last = map(repr, _TYPES)
+    wanted = f"{', '.join(others)} or {last}"
     if "type" not in value:
-        raise ValueError(f"type is missing: it must be {_TYPES}")
-    if value["type"] not in ("text", "json_object", "json_schema"):
-        raise ValueError(f"type must be {_TYPES}, not {shortened(repr(value['type']), MAX_NAME)}")
+        raise ValueError(f"type is missing: it must be {wanted}")
+    if value["type"] not in _TYPES:
+        raise ValueError(f"type must be {wanted}, not {shortened(repr(value['type']), MAX_NAME)}")
     return value
 
 
-_TYPES = "'text', 'json_object' or 'json_schema'"
+_TYPES = ("text", "json_object", "json_schema")
 ResponseFormat = Annotated[
     AnyText | JsonObject | JsonOfSchema, Field(discriminator="type"), BeforeValidator(check_type)
 ]

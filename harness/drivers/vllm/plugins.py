@@ -41,7 +41,7 @@ CAPABILITIES = frozenset({STEP_TRACE, TOKENS, BLOCK_ACCOUNTING, LOGPROBS, OFFLIN
 
 
 class Adapter(Protocol):
-    """The functions that an adapter module must have: the driver starts and observes vLLM with a plugin by them.
+    """The functions that an adapter module must have. The driver calls them to start and observe vLLM with a plugin.
 
     ``core`` is vLLM's EngineCore in this process.
     """
